@@ -1,0 +1,43 @@
+# One command each. `make setup` needs python3 (3.11 or newer), venv and the network; nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check bench clean
+
+help: ## Show the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv with everything in it
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "playmill needs Python 3.11 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup ## Real recordings become datasets through the whole mill
+	$(BIN)/playmill run examples/recordings --datasets demo-datasets
+	$(BIN)/playmill inspect demo-datasets/session_dm2-0001-a/data.h5
+	$(BIN)/playmill verify demo-datasets/*/data.h5
+
+test: setup ## Unit and integration tests
+	$(BIN)/pytest
+
+check: setup ## Style, types, imports, the wheel's content, compose file
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/python tests/check_wheel.py
+
+bench: setup ## Frames per second of every path, side by side
+	$(BIN)/python -m benchmarks.throughput
+
+clean: ## Remove what the other commands made
+	rm -rf $(VENV) demo-datasets dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,310 @@
+"""What the player did, a row a frame: the arrays of /actions. Knows no file and no policy's rule.
+
+Held keys follow from all events of the log. Presses, releases, moves and scrolls belong to the
+frame whose event they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playmill.inputs.events import DEVICES, KINDS, InputEvents
+from playmill.inputs.w3c import w3c_code
+from playmill.synchronizer import (
+    INT64_MAX,
+    INT64_MIN,
+    Alignment,
+    event_ranges,
+    events_until,
+    spans,
+)
+
+_PRESS, _RELEASE = KINDS.index("press"), KINDS.index("release")
+_MOVE, _SCROLL, _AXIS = KINDS.index("move"), KINDS.index("scroll"), KINDS.index("axis")
+_KEYBOARD = DEVICES.index("keyboard")
+_POINTERS = (DEVICES.index("mouse"), DEVICES.index("gamepad"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Actions:
+    """The arrays of /actions: N frames, K keys, B buttons, A axes. Arrays are read-only."""
+
+    key_names: tuple[str, ...]
+    """(K,) the log's own names of keyboard keys, sorted: the columns of the key arrays."""
+    w3c_codes: tuple[str, ...]
+    """(K,) KeyboardEvent.code of each, "" where unknown."""
+    keys: NDArray[np.uint8]
+    """(N, K) held at t[i], after all events with t' <= t[i], assigned or not."""
+    keys_any: NDArray[np.uint8]
+    """(N, K) down at any moment of the frame's span: just before its first event, or pressed."""
+    key_presses: NDArray[np.uint16]
+    """(N, K) how often it went from up to down within the span."""
+    key_releases: NDArray[np.uint16]
+    """(N, K) how often it went from down to up within the span."""
+    button_names: tuple[str, ...]
+    """(B,) names of mouse and gamepad buttons, sorted; "mouse:left" where names meet."""
+    buttons: NDArray[np.uint8]
+    """(N, B) as `keys`."""
+    buttons_any: NDArray[np.uint8]
+    """(N, B) as `keys_any`."""
+    button_presses: NDArray[np.uint16]
+    """(N, B) as `key_presses`."""
+    button_releases: NDArray[np.uint16]
+    """(N, B) as `key_releases`."""
+    mouse: NDArray[np.float32]
+    """(N, 2) sum of the dx, dy of the frame's events, in `mouse_unit`."""
+    mouse_unit: str
+    """Unit of `mouse`, as the reader gives it."""
+    scroll: NDArray[np.float32]
+    """(N, 2) sum of the scroll x, y of the frame's events."""
+    axis_names: tuple[str, ...]
+    """(A,) names of axes, sorted; "gamepad:x" where names meet."""
+    axes: NDArray[np.float32]
+    """(N, A) last value before the end of the span, assigned or not; 0 before the first."""
+    span_us: NDArray[np.int64]
+    """(N, 2) half-open span of t'; `synchronizer.spans`."""
+    valid: NDArray[np.uint8]
+    """(N,) 0: the span is cut by a gap or the end, or held state is unknown."""
+    auto_repeats: int
+    """Presses of what was down already."""
+    orphan_releases: int
+    """Releases of what was not down."""
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+
+    def __repr__(self) -> str:
+        return (
+            f"Actions({len(self.valid)} frames, {len(self.key_names)} keys, "
+            f"{len(self.button_names)} buttons, {len(self.axis_names)} axes)"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Frames:
+    """Where each frame stands in the list of events. All (N,) int64, ascending."""
+
+    begin: NDArray[np.int64]
+    """How many events lie before the span."""
+    end: NDArray[np.int64]
+    """How many lie before its end."""
+    held: NDArray[np.int64]
+    """How many have t' <= t[i]."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Transitions:
+    """The presses and releases that change something, by code and then by time. All (T,)."""
+
+    event: NDArray[np.int64]
+    """Index of the event."""
+    code: NDArray[np.int32]
+    """Its code."""
+    press: NDArray[np.bool_]
+    """True: from up to down."""
+    frame: NDArray[np.int64]
+    """Frame that it is assigned to, -1 where none."""
+    shown_any: NDArray[np.int64]
+    """First frame whose span begins after it; N where none does."""
+    shown_held: NDArray[np.int64]
+    """First frame with t[i] >= t'; N where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Table:
+    """The four arrays of keys, or of buttons."""
+
+    held: NDArray[np.uint8]
+    any: NDArray[np.uint8]
+    presses: NDArray[np.uint16]
+    releases: NDArray[np.uint16]
+
+
+def build(frame_us: NDArray[np.int64], events: InputEvents, alignment: Alignment) -> Actions:
+    """Compute what the player did at each frame.
+
+    Args:
+        frame_us: (N,) int64, strictly ascending.
+        events: the log.
+        alignment: `synchronizer.align` of the two.
+    """
+    if alignment.frame.shape != (len(events),) or alignment.offsets.shape != (len(frame_us) + 1,):
+        raise ValueError(f"{alignment=} is not that of {len(frame_us)} frames and {events!r}")
+    frames = _locate(frame_us, events, alignment)
+    changes, auto_repeats, orphan_releases, unknown_until = _transitions(events, alignment, frames)
+    is_axis, is_button = _roles(events)
+    key_codes = np.flatnonzero(events.code_device == _KEYBOARD)
+    button_codes, button_names = _columns(events, is_button)
+    axis_codes, axis_names = _columns(events, is_axis)
+    keys = _table(changes, key_codes, len(frame_us))
+    buttons = _table(changes, button_codes, len(frame_us))
+    key_names = tuple(events.codes[code] for code in key_codes)
+    span_us = spans(frame_us, policy=alignment.policy, window_us=alignment.window_us)
+    known = np.minimum(frames.begin, frames.held) >= unknown_until
+    return Actions(
+        key_names=key_names,
+        w3c_codes=tuple(w3c_code(name) for name in key_names),
+        keys=keys.held,
+        keys_any=keys.any,
+        key_presses=keys.presses,
+        key_releases=keys.releases,
+        button_names=button_names,
+        buttons=buttons.held,
+        buttons_any=buttons.any,
+        button_presses=buttons.presses,
+        button_releases=buttons.releases,
+        mouse=_sums(events, alignment, _MOVE),
+        mouse_unit=events.mouse_unit,
+        scroll=_sums(events, alignment, _SCROLL),
+        axis_names=axis_names,
+        axes=_last_values(events, axis_codes, frames.end),
+        span_us=span_us,
+        valid=(_whole(frame_us, span_us, alignment) & known).astype(np.uint8),
+        auto_repeats=auto_repeats,
+        orphan_releases=orphan_releases,
+    )
+
+
+def _locate(frame_us: NDArray[np.int64], events: InputEvents, alignment: Alignment) -> _Frames:
+    begin, end = event_ranges(
+        frame_us,
+        events.timestamp_us,
+        policy=alignment.policy,
+        window_us=alignment.window_us,
+        latency_us=alignment.latency_us,
+    )
+    held = events_until(frame_us, events.timestamp_us, latency_us=alignment.latency_us)
+    return _Frames(begin=begin, end=end, held=held)
+
+
+def _roles(events: InputEvents) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return (C,) is an axis, (C,) is a button, for the codes of mouse and gamepad.
+
+    A code is what its events make of it, which can be both; without events it is a button.
+    """
+    pointer = np.isin(events.code_device, _POINTERS)
+    coded = events.code >= 0
+    axis = np.zeros(len(events.codes), bool)
+    axis[events.code[coded & (events.kind == _AXIS)]] = True
+    switch = np.zeros(len(events.codes), bool)
+    switch[events.code[coded & (events.kind <= _RELEASE)]] = True
+    return pointer & axis, pointer & (switch | ~axis)
+
+
+def _columns(
+    events: InputEvents, chosen: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the codes that become columns, and the columns' names: unique and sorted."""
+    codes = np.flatnonzero(chosen)
+    names = [events.codes[code] for code in codes]
+    if len(set(names)) < len(names):  # two devices share one: then all say their device
+        devices = [DEVICES[events.code_device[code]] for code in codes]
+        names = [f"{device}:{name}" for device, name in zip(devices, names, strict=True)]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    return codes[order], tuple(names[place] for place in order)
+
+
+def _transitions(
+    events: InputEvents, alignment: Alignment, frames: _Frames
+) -> tuple[_Transitions, int, int, int]:
+    """Find what changed; count what did not; say after how many events all state is known."""
+    switches = np.flatnonzero((events.kind <= _RELEASE) & (events.code >= 0))
+    switches = switches[np.argsort(events.code[switches], kind="stable")]
+    code = events.code[switches]
+    press = events.kind[switches] == _PRESS
+    first = np.ones(len(switches), bool)
+    first[1:] = code[1:] != code[:-1]
+    down = np.zeros(len(switches), bool)  # before the event
+    down[1:] = press[:-1] & ~first[1:]
+    changed = press != down
+    # A first event that is a release says that the key was down when logging began.
+    unknown = switches[first & ~press]
+    event = switches[changed]
+    changes = _Transitions(
+        event=event,
+        code=code[changed],
+        press=press[changed],
+        frame=alignment.frame[event],
+        shown_any=np.searchsorted(frames.begin, event, side="right"),
+        shown_held=np.searchsorted(frames.held, event, side="right"),
+    )
+    return (
+        changes,
+        int(np.count_nonzero(press & down)),
+        int(np.count_nonzero(~press & ~down)),
+        int(unknown.max()) + 1 if len(unknown) else 0,
+    )
+
+
+def _table(changes: _Transitions, codes: NDArray[np.int64], num_frames: int) -> _Table:
+    shape = (num_frames, len(codes))
+    table = _Table(
+        held=np.zeros(shape, np.uint8),
+        any=np.zeros(shape, np.uint8),
+        presses=np.zeros(shape, np.uint16),
+        releases=np.zeros(shape, np.uint16),
+    )
+    starts = np.searchsorted(changes.code, codes)
+    stops = np.searchsorted(changes.code, codes, side="right")
+    for column, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        mine = slice(start, stop)
+        frame, press = changes.frame[mine], changes.press[mine]
+        presses = _counts(frame[press & (frame >= 0)], num_frames)
+        table.presses[:, column] = presses
+        table.releases[:, column] = _counts(frame[~press & (frame >= 0)], num_frames)
+        table.held[:, column] = _down(changes.shown_held[mine], num_frames)
+        table.any[:, column] = _down(changes.shown_any[mine], num_frames) | (presses > 0)
+    return table
+
+
+def _counts(frame: NDArray[np.int64], num_frames: int) -> NDArray[np.int64]:
+    """Return (N,) how often each frame is in `frame`, as far as uint16 can say."""
+    return np.minimum(np.bincount(frame, minlength=num_frames), np.iinfo(np.uint16).max)
+
+
+def _down(shown: NDArray[np.int64], num_frames: int) -> NDArray[np.uint8]:
+    """Return (N,) 1 where an odd number of changes has been shown: they go down, up, down, ..."""
+    changes = np.bincount(shown, minlength=num_frames + 1)[:num_frames]
+    return (np.cumsum(changes) & 1).astype(np.uint8)
+
+
+def _sums(events: InputEvents, alignment: Alignment, kind: int) -> NDArray[np.float32]:
+    """Return (N, 2) the sum of the values of each frame's events of one kind."""
+    num_frames = len(alignment.offsets) - 1
+    chosen = np.flatnonzero((events.kind == kind) & (alignment.frame >= 0))
+    frame = alignment.frame[chosen]
+    sums = [np.bincount(frame, events.value[chosen, axis], minlength=num_frames) for axis in (0, 1)]
+    return np.column_stack(sums).astype(np.float32)
+
+
+def _last_values(
+    events: InputEvents, codes: NDArray[np.int64], end: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return (N, A) the last value of each axis among the first `end` events; 0 before any."""
+    axes = np.zeros((len(end), len(codes)), np.float32)
+    for column, code in enumerate(codes):
+        mine = np.flatnonzero((events.kind == _AXIS) & (events.code == code))
+        values = np.concatenate([np.zeros(1, np.float32), events.value[mine, 0]])
+        axes[:, column] = values[np.searchsorted(mine, end)]
+    return axes
+
+
+def _whole(
+    frame_us: NDArray[np.int64], span_us: NDArray[np.int64], alignment: Alignment
+) -> NDArray[np.bool_]:
+    """Return (N,) whether the span is all that a neighbour on each needed side would leave it."""
+    if alignment.policy == "window":
+        # A span always ends a window after its frame, and begins where the last one ended.
+        joined = np.zeros(len(frame_us), bool)
+        joined[1:] = span_us[1:, 0] == span_us[:-1, 1]
+        return joined
+    free = spans(frame_us, policy=alignment.policy, window_us=None)
+    finite = (free[:, 0] != INT64_MIN) & (free[:, 1] != INT64_MAX)
+    whole: NDArray[np.bool_] = finite & (span_us == free).all(axis=1)
+    return whole

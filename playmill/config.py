@@ -1,0 +1,102 @@
+"""PipelineConfig: everything that changes the bytes of a dataset, and nothing else.
+
+Where things run is `tasks.settings.Settings`; there is no third kind of configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from playmill.errors import UsageError
+
+Policy = Literal["following", "preceding", "nearest", "window"]
+Precision = Literal["fp32", "bf16", "fp16"]
+DeviceClass = Literal["cpu", "cuda"]
+
+POLICIES: tuple[str, ...] = get_args(Policy)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+DEVICE_CLASSES: tuple[str, ...] = get_args(DeviceClass)
+
+READER_WINDOW = -1
+"""`window_us` value that means: the default of the recording's reader (100 ms, or none)."""
+
+
+def canonical_json(value: object) -> str:
+    """Write `value` as JSON in the one form that digests are taken of: sorted keys, no blanks."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest_of(*parts: object) -> str:
+    """Return the sha256 hex digest of `parts` as canonical JSON."""
+    return hashlib.sha256(canonical_json(list(parts)).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipelineConfig:
+    """One way of making datasets. Equal configurations and sources give equal bytes."""
+
+    encoder: str = "efficientnet_lite0"
+    """Vision backbone by name (`encoders.py` lists the forms)."""
+    weights_digest: str | None = None
+    """sha256 of a weights file that replaces the encoder's own weights; None: its own."""
+    precision: Precision = "fp32"
+    """Arithmetic of the backbone."""
+    batch_size: int = 16
+    """Frames in one pass of the backbone; the last batch of a chunk is padded to it."""
+    num_threads: int = 2
+    """Threads of one extracting process on a CPU. They can change the last bits of a feature."""
+    chunk_frames: int = 512
+    """Target length of a chunk, in frames; chunks hold whole GOPs, so they are about as long."""
+    device_class: DeviceClass = "cpu"
+    """Kind of device that computes the features."""
+    image_size: tuple[int, int] | None = None
+    """(height, width) of the pictures stored in /frames/image; None: none are stored."""
+    policy: Policy = "following"
+    """Rule that gives events to frames (`synchronizer.py`)."""
+    window_us: int | None = READER_WINDOW
+    """Largest |t' - t[i]| of an assigned event; None: unbounded; READER_WINDOW: the reader's."""
+    latency_us: int = 0
+    """Added to event times before assignment; positive: an event's effect is seen later."""
+    pts_zero_us: int | None = None
+    """Unix time of pts 0 for a video without session.json; None: unknown."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("policy", POLICIES),
+            ("precision", PRECISIONS),
+            ("device_class", DEVICE_CLASSES),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise UsageError(f"unknown {name} {value!r}; choose one of {', '.join(allowed)}")
+        for name in ("batch_size", "num_threads", "chunk_frames"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.window_us is not None and self.window_us < 0 and self.window_us != READER_WINDOW:
+            raise UsageError(f"window_us is {self.window_us}; it must be 0 or more, or None")
+        if self.policy == "window" and self.window_us is None:
+            raise UsageError("policy 'window' needs a window; give --window-ms a number")
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise UsageError(f"image_size is {self.image_size}; both sides must be at least 1")
+
+    def extraction(self) -> dict[str, Any]:
+        """Return what decides the features: the part of the configuration in every parts key."""
+        names = ("encoder", "weights_digest", "precision", "batch_size", "image_size")
+        chosen = {name: getattr(self, name) for name in names} | {"device": self.device_class}
+        return chosen | ({"threads": self.num_threads} if self.device_class == "cpu" else {})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration as a JSON object; `from_json` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> PipelineConfig:
+        """Build a configuration from `to_json`'s object; raise UsageError for unknown names."""
+        unknown = sorted(set(value) - {field.name for field in fields(cls)})
+        if unknown:
+            raise UsageError(f"unknown configuration values: {', '.join(unknown)}")
+        size = value.get("image_size")
+        return cls(**{**value, "image_size": None if size is None else (int(size[0]), int(size[1]))})

@@ -1,0 +1,354 @@
+"""Index and decode in a child process that can be killed. Knows no queue, no features.
+
+Decoders crash and hang on damaged files, some while they hold the interpreter's lock, so nothing
+inside their process can stop them. `DecodeProcess` starts a child, watches its progress from
+outside, and kills it. The child is not a `multiprocessing` process: those may not have children
+where a queue's worker runs them.
+
+Messages travel over a socket, pictures through shared memory: an anonymous file of a few slots
+that both sides map, so no name is left behind and no limit of /dev/shm applies.
+
+The child ends with its parent. The parent holds one end of a pipe and nobody writes to it; when
+the parent is gone, the kernel sends the child SIGIO, which ends it whatever it is doing. (A
+PR_SET_PDEATHSIG would fire when the *thread* that started the child ends.) A thread in the child
+looks as well, in case the pipe was inherited by a sibling.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from playmill.errors import DecoderDied, PlaymillError
+
+if TYPE_CHECKING:
+    from playmill.frames import Frame
+    from playmill.plan import Chunk
+    from playmill.video_index import VideoIndex
+
+NUM_SLOTS = 4
+"""Pictures that may wait between the processes; the bound of the memory they take."""
+SIGN_OF_LIFE_S = 0.5
+"""How often a child at work says so."""
+_LAST_WORDS_BYTES = 2000
+
+
+class DecodeProcess:
+    """A child process that indexes and decodes, started when first needed and used many times.
+
+    Not for several threads at once, and one call at a time: beginning another ends an iterator of
+    `frames` that is still open. Frames' images are copies that the caller owns.
+
+    Args:
+        stall_s: seconds without a sign of progress after which the child is killed.
+        num_threads: threads of the decoder.
+    """
+
+    def __init__(self, *, stall_s: float = 60.0, num_threads: int = 2) -> None:
+        self._stall_s = stall_s
+        self._num_threads = num_threads
+        self._child: _Child | None = None
+        self._call = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Return the child's process id; None while there is none."""
+        return None if self._child is None else self._child.process.pid
+
+    def close(self) -> None:
+        """End the child. The object can be used again; it then starts a new one."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def index(self, source: Path) -> VideoIndex:
+        """Index `source`: `video_index.index_video` in the child.
+
+        Raises:
+            DecoderDied: the child crashed or made no progress; the next call starts a new one.
+            MissingStream, CorruptVideo, SourceChanged: as `index_video`.
+        """
+        self._begin("index", source)
+        index: VideoIndex = self._next(source, "index")[0]
+        return index
+
+    def frames(self, source: Path, chunk: Chunk, *, tolerant: bool = False) -> Iterator[Frame]:
+        """Decode `chunk`: `frames.decode_chunk` in the child.
+
+        Raises:
+            DecoderDied: the child crashed or made no progress; the next call starts a new one.
+            CorruptVideo, SourceChanged: as `decode_chunk`.
+        """
+        from playmill.frames import Frame
+
+        call = self._begin("frames", source, chunk, tolerant, self._num_threads)
+        place = f"chunk {chunk.id}, before its first frame"
+        try:
+            while True:
+                message = self._next(source, place, call)
+                if message[0] is None:
+                    return
+                slot, slot_bytes, pts, shape, repaired, damaged = message
+                assert self._child is not None  # else _next has raised
+                image = self._child.take(slot, slot_bytes, shape)
+                self._send("release", call, slot)
+                place = f"chunk {chunk.id}, after pts {pts}"
+                yield Frame(pts=pts, image=image, repaired=repaired, damaged=damaged)
+        finally:
+            if call == self._call:
+                self._call += 1
+                self._send("stop", call)
+
+    def _begin(self, *request: Any) -> int:
+        self._call += 1
+        for _ in range(2):
+            if self._child is None or self._child.process.poll() is not None:
+                self.close()
+                self._child = _Child()
+            if self._send(request[0], self._call, *request[1:]):
+                break
+        return self._call
+
+    def _send(self, *message: Any) -> bool:
+        if self._child is None:
+            return False
+        try:
+            self._child.connection.send(message)
+        except OSError:
+            return False  # it died; whoever waits for its answer learns how
+        return True
+
+    def _next(self, source: Path, place: str, call: int | None = None) -> tuple[Any, ...]:
+        """Wait for the next answer to the running call; raise what the child raised."""
+        if (call is not None and call != self._call) or self._child is None:
+            raise RuntimeError("this iterator has ended: another call of its DecodeProcess began")
+        while True:
+            try:
+                silent = not self._child.connection.poll(self._stall_s)
+                if silent:
+                    raise self._died(source, place, f"no progress for {self._stall_s:g} s")
+                kind, answered, *payload = self._child.connection.recv()
+            except (EOFError, OSError) as error:
+                raise self._died(source, place, None) from error
+            if answered != self._call or kind == "alive":
+                continue
+            if kind == "error":
+                raise payload[0]
+            return tuple(payload)
+
+    def _died(self, source: Path, place: str, how: str | None) -> DecoderDied:
+        assert self._child is not None  # only called while waiting for it
+        ended, self._child = self._child.kill(), None
+        return DecoderDied(str(source), place, how or ended)
+
+
+class _Child:
+    """The parent's side of one child: process, socket, life line and shared memory."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self._ring = os.memfd_create("playmill-frames")
+        self._words = os.memfd_create("playmill-decoder-stderr")
+        watched, self._life = os.pipe()
+        passed = (theirs.fileno(), self._ring, watched)
+        numbers = (*passed, os.getpid())
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "playmill.decode_process", *map(str, numbers)],
+                pass_fds=passed,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._words,
+                start_new_session=True,
+            )
+        finally:
+            theirs.close()
+            os.close(watched)
+        self.connection = Connection(ours.detach())
+        self._memory: mmap.mmap | None = None
+
+    def take(self, slot: int, slot_bytes: int, shape: tuple[int, int, int]) -> Any:
+        """Copy a picture out of the shared memory."""
+        length = NUM_SLOTS * slot_bytes
+        if self._memory is None or len(self._memory) < length:
+            self._memory = mmap.mmap(self._ring, length, prot=mmap.PROT_READ)
+        count = shape[0] * shape[1] * shape[2]
+        return np.frombuffer(self._memory, np.uint8, count, slot * slot_bytes).reshape(shape).copy()
+
+    def kill(self) -> str:
+        """Kill the child if it lives, free what it used, and tell how it ended."""
+        try:
+            status = self.process.wait(0.2 if self.connection.closed else 0.05)
+        except subprocess.TimeoutExpired:
+            status = None
+            self.process.kill()
+            self.process.wait()
+        words = os.pread(
+            self._words,
+            _LAST_WORDS_BYTES,
+            max(0, os.fstat(self._words).st_size - _LAST_WORDS_BYTES),
+        )
+        self.connection.close()
+        for descriptor in (self._ring, self._words, self._life):
+            os.close(descriptor)
+        return _how(status, words.decode(errors="replace"))
+
+
+def _how(status: int | None, words: str) -> str:
+    if status is None:
+        return "it closed its connection"
+    how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+    return f"{how} ({words.strip().splitlines()[-1]})" if words.strip() else how
+
+
+class _Stopped(Exception):
+    """The parent wants no more of the running call."""
+
+
+class _Server:
+    """The child's side: answers one call after the other."""
+
+    def __init__(self, connection: Connection, ring: int) -> None:
+        self._connection = connection
+        self._ring = ring
+        self._memory: mmap.mmap | None = None
+        self._slot_bytes = 0
+        self._free: list[int] = []
+        self._call = 0
+        self._backlog: list[tuple[Any, ...]] = []
+        self._spoke = 0.0
+
+    def serve(self) -> None:
+        """Answer calls until the parent hangs up."""
+        while True:
+            try:
+                kind, self._call, *arguments = (
+                    self._backlog.pop(0) if self._backlog else self._connection.recv()
+                )
+            except EOFError:
+                return
+            try:
+                if kind == "index":
+                    self._index(*arguments)
+                elif kind == "frames":
+                    self._frames(*arguments)
+            except _Stopped:
+                continue
+            except Exception as error:
+                self._connection.send(("error", self._call, _portable(error)))
+
+    def _index(self, source: Path) -> None:
+        from playmill.video_index import index_video
+
+        self._answer(index_video(source, on_progress=self._alive))
+
+    def _frames(self, source: Path, chunk: Chunk, tolerant: bool, num_threads: int) -> None:
+        from playmill.frames import decode_chunk
+
+        self._free = list(range(NUM_SLOTS))
+        frames = decode_chunk(
+            source, chunk, tolerant=tolerant, num_threads=num_threads, on_progress=self._alive
+        )
+        for frame in frames:
+            slot = self._store(frame.image)
+            self._answer(
+                slot, self._slot_bytes, frame.pts, frame.image.shape, frame.repaired, frame.damaged
+            )
+        self._answer(None)
+
+    def _answer(self, *payload: Any) -> None:
+        self._connection.send(("answer", self._call, *payload))
+        self._spoke = time.monotonic()
+
+    def _alive(self) -> None:
+        """Tell the parent, now and then, that there is progress."""
+        now = time.monotonic()
+        if now - self._spoke > SIGN_OF_LIFE_S:
+            self._spoke = now
+            self._connection.send(("alive", self._call))
+
+    def _read(self) -> None:
+        """Read one message: a slot that is free again, or the end of the running call."""
+        message = self._connection.recv()
+        kind, call = message[:2]
+        if kind == "release":
+            if call == self._call:
+                self._free.append(message[2])
+        elif kind != "stop":
+            self._backlog.append(message)
+            raise _Stopped
+        elif call == self._call:
+            raise _Stopped
+
+    def _store(self, image: Any) -> int:
+        """Copy a picture into a free slot, waiting for one, and return its number."""
+        whole = NUM_SLOTS if image.nbytes > self._slot_bytes else 1
+        while len(self._free) < whole or self._connection.poll():
+            self._read()
+        if self._memory is None or image.nbytes > self._slot_bytes:
+            self._slot_bytes = -(-image.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+            os.ftruncate(self._ring, NUM_SLOTS * self._slot_bytes)
+            self._memory = mmap.mmap(self._ring, NUM_SLOTS * self._slot_bytes)
+        slot = self._free.pop(0)
+        target = np.frombuffer(self._memory, np.uint8, image.nbytes, slot * self._slot_bytes)
+        target.reshape(image.shape)[:] = image
+        return slot
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an exception that the parent can unpickle without this process's libraries."""
+    if isinstance(error, PlaymillError) or type(error).__module__ == "builtins":
+        return error
+    return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _end_with_parent(life: int, parent: int) -> None:
+    """Arrange that this process ends when the parent does, whatever it is doing then."""
+    fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
+
+    def watch() -> None:
+        while os.getppid() == parent and not select.select([life], [], [], 1.0)[0]:
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
+
+
+def main(arguments: list[str]) -> None:
+    """Serve the parent that started this process; `arguments` are its descriptors' numbers."""
+    connection, ring, life, parent = map(int, arguments)
+    _end_with_parent(life, parent)
+    try:
+        _Server(Connection(connection), ring).serve()
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the parent has gone
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

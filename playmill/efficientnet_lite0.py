@@ -1,0 +1,197 @@
+"""EfficientNet-Lite0 for inference, in plain torch. Knows its layers, no files and no pictures.
+
+It computes what timm's `tf_efficientnet_lite0` computes without its classifier, from the same
+tensors. It exists because importing timm costs a worker more seconds and memory than everything
+else it does before its first frame, and because folding the batch norms and fusing the
+activations about doubles the speed on a CPU (docs/decisions/preprocessing.md has the figures).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+INPUT_SIZE = (224, 224)
+"""(height, width) of the pictures; the padding rule below holds for multiples of 32."""
+FEATURE_DIM = 1280
+HAS_FUSED = hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+"""Whether this torch has the fused operator: it is not part of its public interface."""
+NORM_EPS = 1e-3
+NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+# Source: "Higher accuracy on vision models with EfficientNet-Lite", TensorFlow blog, 2020.
+# (repeats, channels, stride of the first, expansion, kernel)
+STAGES = (
+    (1, 16, 1, 1, 3),
+    (2, 24, 2, 6, 3),
+    (2, 40, 2, 6, 5),
+    (3, 80, 2, 6, 3),
+    (3, 112, 1, 6, 5),
+    (4, 192, 2, 6, 5),
+    (1, 320, 1, 6, 3),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layer:
+    """One convolution with its batch norm, and whether ReLU6 follows."""
+
+    conv: str
+    norm: str
+    shape: tuple[int, int, int, int]
+    """Shape of the weight: (out, in / groups, kernel, kernel)."""
+    stride: int = 1
+    groups: int = 1
+    relu6: bool = True
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every tensor of the layer by its name in a state dict."""
+        vector = {f"{self.norm}.{part}": (self.shape[0],) for part in NORM_PARTS[:-1]}
+        return {f"{self.conv}.weight": self.shape, **vector, f"{self.norm}.{NORM_PARTS[-1]}": ()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """Layers in a row; with `skip` the input is added to their output."""
+
+    layers: tuple[Layer, ...]
+    skip: bool = False
+
+
+def blocks() -> Iterator[Block]:
+    """Yield the network in the order of its computation, under timm's names."""
+    yield Block(layers=(Layer(conv="conv_stem", norm="bn1", shape=(32, 3, 3, 3), stride=2),))
+    channels = 32
+    for stage, (repeats, out, stride, expansion, kernel) in enumerate(STAGES):
+        for position in range(repeats):
+            first = position == 0
+            yield Block(
+                layers=_mobile_layers(
+                    f"blocks.{stage}.{position}",
+                    channels=channels,
+                    out=out,
+                    expansion=expansion,
+                    kernel=kernel,
+                    stride=stride if first else 1,
+                ),
+                skip=not first,
+            )
+            channels = out
+    shape = (FEATURE_DIM, channels, 1, 1)
+    yield Block(layers=(Layer(conv="conv_head", norm="bn2", shape=shape),))
+
+
+def _mobile_layers(
+    prefix: str, *, channels: int, out: int, expansion: int, kernel: int, stride: int
+) -> tuple[Layer, ...]:
+    """Return expand (unless `expansion` is 1), depthwise and project of one block."""
+    wide = channels * expansion
+    expand = expansion > 1
+    names = ("conv_pw", "conv_dw", "conv_pwl") if expand else ("", "conv_dw", "conv_pw")
+    shapes = ((wide, channels, 1, 1), (wide, 1, kernel, kernel), (out, wide, 1, 1))
+    layers = [
+        Layer(
+            conv=f"{prefix}.{name}",
+            norm=f"{prefix}.bn{number if expand else number - 1}",
+            shape=shape,
+            stride=stride if name == "conv_dw" else 1,
+            groups=wide if name == "conv_dw" else 1,
+            relu6=number < 3,
+        )
+        for number, (name, shape) in enumerate(zip(names, shapes, strict=True), start=1)
+        if name
+    ]
+    return tuple(layers)
+
+
+def tensor_shapes() -> dict[str, tuple[int, ...]]:
+    """Return name -> shape of every tensor the network needs, in the order of a state dict.
+
+    timm lists the two top norms and `conv_head` after the blocks in this same order.
+    """
+    return {
+        name: shape
+        for block in blocks()
+        for layer in block.layers
+        for name, shape in layer.shapes().items()
+    }
+
+
+class FoldedConv(nn.Module):
+    """A convolution with its batch norm folded in, then ReLU6 or nothing.
+
+    The kernel is flipped in both directions: see EfficientNetLite0.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, layer: Layer, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        gain, shift, mean, var = (tensors[f"{layer.norm}.{part}"] for part in NORM_PARTS[:4])
+        scale = gain.double() / torch.sqrt(var.double() + NORM_EPS)
+        kernel = tensors[f"{layer.conv}.weight"].double() * scale[:, None, None, None]
+        self.register_buffer("weight", kernel.flip(2, 3).float())
+        self.register_buffer("bias", (shift.double() - mean.double() * scale).float())
+        self.stride, self.groups, self.relu6 = layer.stride, layer.groups, layer.relu6
+        self.padding = (layer.shape[2] - 1) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu" and HAS_FUSED:
+            return self._fused(x)
+        y = functional.conv2d(
+            x, self.weight, self.bias, self.stride, self.padding, groups=self.groups
+        )
+        return y.clamp_(0.0, 6.0) if self.relu6 else y
+
+    def _fused(self, x: Tensor) -> Tensor:
+        """Convolve and clamp in one pass over memory: the operator torch.compile emits on a CPU."""
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x,
+            self.weight,
+            self.bias,
+            [self.padding] * 2,
+            [self.stride] * 2,
+            [1, 1],
+            self.groups,
+            "hardtanh" if self.relu6 else "none",
+            [0.0, 6.0] if self.relu6 else [],
+            "",
+        )
+        return y
+
+
+class FoldedBlock(nn.Module):
+    """The layers of one block, with the skip connection."""
+
+    def __init__(self, block: Block, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(FoldedConv(layer, tensors) for layer in block.layers))
+        self.skip = block.skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x)
+        return y.add_(x) if self.skip else y
+
+
+class EfficientNetLite0(nn.Module):
+    """Pictures (B, 3, 224, 224) to features (B, 1280), float32 or the type it was moved to.
+
+    These weights come from TensorFlow, whose padding for stride 2 puts the odd row and column
+    below and to the right; torch's convolutions put them above and to the left. Instead of
+    padding (a copy of five large tensors a pass) the network runs on pictures turned by 180
+    degrees with kernels turned likewise. The mean over the picture at the end makes that exact.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(FoldedBlock(block, tensors) for block in blocks()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        turned = x.flip(2, 3).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.blocks(turned).mean((2, 3))
+        return features

@@ -1,0 +1,329 @@
+"""FrameProcessor: pictures to features, in batches of a fixed shape. Knows no video, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from playmill.backbones import IMAGENET_MEAN, IMAGENET_STD
+from playmill.config import PRECISIONS
+from playmill.encoders import Encoder, EncoderSpec, choose_device, features_of
+from playmill.errors import EncoderError, UsageError
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class ProcessedFrame:
+    """One frame, preprocessed, with its features."""
+
+    frame_id: str
+    timestamp: int
+    """As given to `process_frame`; microseconds by convention."""
+    raw_tensor: Tensor
+    """(3, h, w) float32: resized and normalized, on the CPU."""
+    processed_tensor: Tensor
+    """A copy of `raw_tensor`, for further processing in place."""
+    features: Tensor | None
+    """(1, D), as the feature extractor returned it; None if none were extracted."""
+    metadata: dict[str, Any]
+    """original_size and processed_size, (height, width) each."""
+
+
+class FrameProcessor:
+    """Resizes pictures to a model's input, normalizes them, and extracts features.
+
+    Batches always have `batch_size` pictures: a short one is padded with black, so that the
+    arithmetic, and with it the last bits of a feature, does not depend on how many there are.
+
+    Args:
+        model_input_size: (height, width) that pictures are resized to; nothing is cropped.
+        feature_extractor: (B, 3, h, w) to (B, D); it is moved to the device and set to eval mode.
+        device: "auto" (CUDA if there is any), "cpu" or "cuda".
+        mean: subtracted from each channel (R, G, B) of pictures scaled to 0..1.
+        std: each channel is divided by it after that.
+        precision: arithmetic of the extractor: "fp32", "bf16" or "fp16".
+        batch_size: pictures in one pass.
+        num_threads: threads of the arithmetic on a CPU. torch keeps one number a thread of the
+            process, whatever runs in it; it is set before each pass. None: as it is.
+    Raises:
+        UsageError: the device is not there, or an argument is impossible.
+    """
+
+    def __init__(
+        self,
+        model_input_size: tuple[int, int] = (224, 224),
+        feature_extractor: nn.Module | None = None,
+        device: str = "auto",
+        *,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        precision: str = "fp32",
+        batch_size: int = 16,
+        num_threads: int | None = None,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise UsageError(f"unknown precision {precision!r}; choose of {', '.join(PRECISIONS)}")
+        if batch_size < 1 or (num_threads is not None and num_threads < 1):
+            raise UsageError(f"{batch_size=}, {num_threads=}; both must be at least 1")
+        if len(mean) != 3 or len(std) != 3 or 0 in std:
+            raise UsageError(f"{mean=}, {std=}; both have three values, and no std is 0")
+        height, width = model_input_size
+        if min(height, width) < 1:
+            raise UsageError(f"{model_input_size=}; both sides must be at least 1")
+        self.model_input_size = (height, width)
+        self.device = choose_device(device)
+        self.precision = precision
+        self.batch_size = batch_size
+        self.batch_used = batch_size
+        """Pictures in one pass since the device last ran out of memory."""
+        self.num_threads = num_threads
+        self.spec: EncoderSpec | None = None
+        """What the features come from; None for an extractor that has no name."""
+        self.feature_extractor = feature_extractor
+        self._dtype = _DTYPES[precision]
+        self._mean = torch.tensor(mean, dtype=torch.float32, device=self.device)[:, None, None]
+        self._std = torch.tensor(std, dtype=torch.float32, device=self.device)[:, None, None]
+        self._feature_dim: int | None = None
+        if feature_extractor is not None:
+            feature_extractor.to(self.device, self._dtype).to(memory_format=torch.channels_last)
+            feature_extractor.eval()
+        if self.device.type == "cuda":
+            _compute_deterministically()
+
+    @classmethod
+    def from_encoder(
+        cls,
+        encoder: Encoder,
+        *,
+        precision: str = "fp32",
+        batch_size: int = 16,
+        num_threads: int | None = None,
+    ) -> FrameProcessor:
+        """Return a processor that feeds `encoder` what it expects, on the encoder's device."""
+        processor = cls(
+            encoder.spec.input_size,
+            encoder.module,
+            str(encoder.device),
+            mean=encoder.spec.mean,
+            std=encoder.spec.std,
+            precision=precision,
+            batch_size=batch_size,
+            num_threads=num_threads,
+        )
+        processor.spec = encoder.spec
+        processor._feature_dim = encoder.spec.feature_dim
+        return processor
+
+    @property
+    def feature_dim(self) -> int:
+        """D of the features; an extractor without a name is asked with one black picture.
+
+        Raises:
+            ValueError: there is no feature extractor.
+        """
+        if self._feature_dim is None:
+            black = torch.zeros(1, *self.model_input_size, 3, dtype=torch.uint8)
+            self._feature_dim = self._forward(black).shape[1]
+        return self._feature_dim
+
+    def process_frame(
+        self,
+        frame_data: NDArray[np.uint8],
+        frame_id: str,
+        timestamp: int,
+        extract_features: bool = True,
+    ) -> ProcessedFrame:
+        """Process a single frame and extract its features.
+
+        Args:
+            frame_data: (H, W, 3) RGB or (H, W, 4) RGBA, uint8; alpha is dropped.
+            frame_id: identifies the frame; kept.
+            timestamp: when it was shown; kept.
+            extract_features: False: preprocess only.
+        Raises:
+            ValueError: `frame_data` has another shape or dtype.
+        """
+        picture = self.resize([frame_data])
+        normalized = self._normalize(torch.from_numpy(picture).to(self.device))
+        features = None
+        if extract_features and self.feature_extractor is not None:
+            features = self._features_of(normalized)
+        raw_tensor = normalized[0].cpu().contiguous()
+        return ProcessedFrame(
+            frame_id=frame_id,
+            timestamp=timestamp,
+            raw_tensor=raw_tensor,
+            processed_tensor=raw_tensor.clone(),
+            features=features,
+            metadata={
+                "original_size": frame_data.shape[:2],
+                "processed_size": self.model_input_size,
+            },
+        )
+
+    def resize(
+        self, images: Sequence[NDArray[np.uint8]], *, size: tuple[int, int] | None = None
+    ) -> NDArray[np.uint8]:
+        """Resize whole pictures to (B, h, w, 3); see `resize` of this module.
+
+        Args:
+            images: (H, W, 3 or 4) uint8 each; sizes may differ.
+            size: (height, width); None: the model's input.
+        """
+        self._set_threads()
+        return resize(images, size=size or self.model_input_size)
+
+    def extract(self, batch: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Return the features of resized pictures.
+
+        If the GPU's memory does not suffice, the pass is repeated with half as many pictures,
+        and so are all later ones; `batch_used` says so.
+
+        Args:
+            batch: (b, h, w, 3) uint8 RGB of the model's input size, 1 <= b <= batch_size.
+        Returns:
+            (b, D) float16.
+        Raises:
+            ValueError: the batch has another shape or dtype, or there is no feature extractor.
+            EncoderError: a feature is not finite, or too large for float16.
+        """
+        self._check_batch(batch)
+        self._set_threads()
+        while True:
+            try:
+                rows = [
+                    self._extract_padded(batch[start : start + self.batch_used])
+                    for start in range(0, len(batch), self.batch_used)
+                ]
+                return np.concatenate(rows)
+            except torch.OutOfMemoryError:
+                if self.batch_used == 1:
+                    raise
+                self.batch_used //= 2
+            # Outside of the handler: its traceback would keep the failed pass's tensors alive.
+            torch.cuda.empty_cache()
+
+    def _check_batch(self, batch: NDArray[np.uint8]) -> None:
+        expected = (*self.model_input_size, 3)
+        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != expected:
+            raise ValueError(
+                f"batch is {batch.shape} {batch.dtype}, expected (b, {expected[0]}, {expected[1]},"
+                " 3) uint8; resize() makes such"
+            )
+        if not 1 <= len(batch) <= self.batch_size:
+            raise ValueError(f"batch has {len(batch)} pictures, expected 1 to {self.batch_size}")
+
+    def _set_threads(self) -> None:
+        """Set the calling thread's number of threads: OpenMP keeps one for each."""
+        if self.num_threads is not None and torch.get_num_threads() != self.num_threads:
+            torch.set_num_threads(self.num_threads)
+
+    def _extract_padded(self, pictures: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Return the features of up to `batch_used` pictures, computed as a full batch."""
+        on_gpu = self.device.type == "cuda"
+        shape = (self.batch_used, *self.model_input_size, 3)
+        full = torch.zeros(shape, dtype=torch.uint8, pin_memory=on_gpu)
+        full.numpy()[: len(pictures)] = pictures
+        features = self._forward(full)[: len(pictures)].float().cpu().numpy()
+        return self._to_float16(features)
+
+    def _forward(self, pictures: Tensor) -> Tensor:
+        """Normalize (B, h, w, 3) uint8 on the device and return the features (B, D)."""
+        on_device = pictures.to(self.device, non_blocking=True)
+        return self._features_of(self._normalize(on_device))
+
+    def _normalize(self, pictures: Tensor) -> Tensor:
+        """Return (B, h, w, 3) uint8 as (B, 3, h, w) float32, channels last, normalized."""
+        values = pictures.permute(0, 3, 1, 2).float()
+        return values.div_(255).sub_(self._mean).div_(self._std)
+
+    def _features_of(self, normalized: Tensor) -> Tensor:
+        if self.feature_extractor is None:
+            raise ValueError("there is no feature extractor; give the FrameProcessor one")
+        with torch.inference_mode():
+            output = self.feature_extractor(normalized.to(self._dtype))
+            return features_of(output, num_pictures=len(normalized), encoder=self._name)
+
+    @property
+    def _name(self) -> str:
+        return self.spec.name if self.spec else type(self.feature_extractor).__name__
+
+    def _to_float16(self, features: NDArray[np.float32]) -> NDArray[np.float16]:
+        """Return the features as stored, or refuse: a wrong dataset is worse than none."""
+        largest = float(np.abs(features).max())
+        if np.isfinite(largest) and largest < _FLOAT16_OVERFLOW:
+            return features.astype(np.float16)
+        raise EncoderError(
+            self._name,
+            f"at precision {self.precision} it gave a feature of {largest:g}; features are stored"
+            f" as float16, which ends at {_FLOAT16_MAX:g}",
+            "Check the weights, try --precision fp32, or scale the features in a factory.",
+        )
+
+
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
+_FLOAT16_OVERFLOW = 65520.0
+"""From here on float32 rounds to an infinite float16."""
+
+
+def resize(images: Sequence[NDArray[np.uint8]], *, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize whole pictures: bilinear, antialiased, aspect ratio not kept, alpha dropped.
+
+    The same values as torchvision's Resize of a uint8 tensor, and within one level of its Resize
+    of a PIL image.
+
+    Args:
+        images: (H, W, 3) RGB or (H, W, 4) RGBA, uint8 each; sizes may differ.
+        size: (height, width).
+    Returns:
+        (B, height, width, 3) uint8.
+    Raises:
+        ValueError: a picture has another shape or dtype, or there is none.
+    """
+    if not images:
+        raise ValueError("there is no picture to resize")
+    resized = torch.empty((len(images), *size, 3), dtype=torch.uint8)
+    for row, image in zip(resized, images, strict=True):
+        _check_picture(image)
+        picture = torch.from_numpy(_writable(image[:, :, :3]))
+        if picture.shape[:2] == size:
+            row.copy_(picture)
+        else:
+            # A view with the channels last in memory, which is what torch resizes fastest.
+            one = picture.permute(2, 0, 1)[None]
+            small = functional.interpolate(
+                one, size, mode="bilinear", align_corners=False, antialias=True
+            )
+            row.copy_(small[0].permute(1, 2, 0))
+    return resized.numpy()
+
+
+def _check_picture(image: NDArray[np.uint8]) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
+        raise ValueError(
+            f"picture is {image.shape} {image.dtype}, expected (height, width, 3 or 4) uint8"
+        )
+    if 0 in image.shape:
+        raise ValueError(f"picture is {image.shape}: it has no pixels")
+
+
+def _writable(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a contiguous array that torch may share, which it does with writable ones alone."""
+    packed = np.ascontiguousarray(image)
+    return packed if packed.flags.writeable else packed.copy()
+
+
+def _compute_deterministically() -> None:
+    """Let CUDA give equal bits for equal batches, in full float32; holds for the process."""
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False

@@ -1,0 +1,316 @@
+"""Decode one chunk. The only decoder; knows no queue, no features.
+
+A hung or crashing decoder takes its process with it: see `decode_process`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import av
+import av.container
+import av.packet
+import numpy as np
+from av.codec.context import ThreadType
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from playmill.errors import SourceChanged
+from playmill.plan import Chunk
+from playmill.video_index import NO_TIME, SourceFile, corrupt, open_video, still_paths
+
+_EARLIER_S = (0, 2, 20)
+"""How much earlier to seek, if seeking to the planned packet leads past it."""
+_DECODER_ERRORS = (av.FFmpegError, EOFError, StopIteration)
+
+_Packet: TypeAlias = "av.packet.Packet[VideoStream]"
+_Timed = tuple[int | None, bool, VideoFrame]
+"""pts, whether it is made up, picture."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Frame:
+    """One decoded picture."""
+
+    pts: int
+    """Ticks of the stream's time base."""
+    image: NDArray[np.uint8]
+    """(H, W, 3) RGB; the stream's color matrix and range are respected, alpha is dropped."""
+    repaired: bool = False
+    """Its packet has no pts; this one is made up."""
+    damaged: bool = False
+    """The decoder reported errors in it and concealed them."""
+
+
+def decoder_version() -> str:
+    """Return what decodes, for the record: the binding and the FFmpeg library under it."""
+    libavcodec = ".".join(str(number) for number in av.library_versions["libavcodec"])
+    return f"pyav {av.__version__}, libavcodec {libavcodec}"
+
+
+def decode_chunk(
+    source: Path,
+    chunk: Chunk,
+    *,
+    tolerant: bool = False,
+    num_threads: int = 2,
+    on_progress: Callable[[], None] | None = None,
+) -> Iterator[Frame]:
+    """Decode the frames of `chunk`, in presentation order, each pts once (the first wins).
+
+    Of a sound stream these are the very frames that decoding the whole gives, for any number of
+    threads. A chunk may come out shorter than `chunk.num_frames` without an error: what is missing
+    after damage cannot always be told from what was never there. Compare, and decode once more
+    with `tolerant`.
+
+    Args:
+        tolerant: go on after errors, on one thread, and give what can be decoded.
+        num_threads: threads of the decoder.
+        on_progress: called at every read and every packet.
+    Raises:
+        CorruptVideo: a frame is damaged (unless `tolerant`), or the file cannot be opened.
+        SourceChanged: the file is not the one that was planned.
+    """
+    if source.is_dir():
+        yield from _decode_stills(source, chunk, tolerant, on_progress)
+        return
+    for seeking in (True, False):
+        with (
+            SourceFile(source, on_read=on_progress) as file,
+            open_video(source, file) as (container, stream),
+        ):
+            packets = _packets(source, container, stream, chunk, seeking=seeking)
+            if packets is None:
+                continue
+            context = stream.codec_context
+            threaded = not tolerant and num_threads > 1
+            context.thread_type = ThreadType.AUTO if threaded else ThreadType.SLICE
+            context.thread_count = num_threads if threaded else 1
+            decoder = _Decoder(source, context, chunk, tolerant)
+            yield from _checked(source, chunk, decoder.pictures(packets, on_progress), tolerant)
+            return
+
+
+def _checked(
+    source: Path, chunk: Chunk, pictures: Iterable[_Timed], tolerant: bool
+) -> Iterator[Frame]:
+    convert = _RgbConverter()
+    for pts, made_up, picture in _in_order(pictures, chunk):
+        damaged = picture.is_corrupt
+        if damaged and not tolerant:
+            raise corrupt(source, f"pts {pts}", "a picture with decoding errors")
+        yield Frame(pts=pts, image=convert(picture), repaired=made_up, damaged=damaged)
+
+
+class _RgbConverter:
+    """Convert decoded pictures to (H, W, 3) uint8 RGB; keeps the conversion's tables."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, picture: VideoFrame) -> NDArray[np.uint8]:
+        rgb = self._reformatter.reformat(
+            picture, format="rgb24", dst_color_range=ColorRange.JPEG, threads=1
+        )
+        plane = rgb.planes[0]
+        strides = (plane.line_size, 3, 1)
+        shape = (rgb.height, rgb.width, 3)
+        image: NDArray[np.uint8] = np.ndarray(
+            shape, np.uint8, buffer=memoryview(plane), strides=strides
+        )
+        return np.ascontiguousarray(image)
+
+
+class _Decoder:
+    """Feeds packets and returns pictures as (pts or None, made up, picture), in output order."""
+
+    def __init__(
+        self, source: Path, context: VideoCodecContext, chunk: Chunk, tolerant: bool
+    ) -> None:
+        self._source, self._context, self._chunk = source, context, chunk
+        self._tolerant = tolerant
+        self._repairs = dict(chunk.repairs)
+        self._repaired = set(self._repairs.values())
+        self._fed: list[int] = []
+
+    def pictures(
+        self,
+        packets: Iterable[tuple[int, _Packet]],
+        on_progress: Callable[[], None] | None,
+    ) -> Iterator[_Timed]:
+        """Decode `packets`, then what the decoder still holds."""
+        for ordinal, packet in packets:
+            if on_progress is not None:
+                on_progress()
+            made_up = self._repairs.get(ordinal)
+            if made_up is not None:
+                packet.pts = made_up
+                heapq.heappush(self._fed, made_up)
+            try:
+                pictures = self._context.decode(packet)
+            except _DECODER_ERRORS as error:
+                self._judge(ordinal, packet.pts, error)
+                continue
+            for picture in pictures:
+                yield self._timed(picture)
+        try:
+            rest = self._context.decode(None)
+        except _DECODER_ERRORS as error:
+            self._judge(self._chunk.stop_packet, self._chunk.stop_pts - 1, error)
+            return
+        for picture in rest:
+            yield self._timed(picture)
+
+    def _judge(self, ordinal: int, pts: int | None, error: BaseException) -> None:
+        """Raise for damage that matters: a pre-roll only serves the frames after it."""
+        if not self._tolerant and ordinal >= self._chunk.key_packet:
+            found = getattr(error, "strerror", None) or error
+            raise corrupt(self._source, f"pts {pts}", f"a decoder error ({found})") from error
+        if pts in self._fed:
+            self._fed.remove(pts)
+            heapq.heapify(self._fed)
+
+    def _timed(self, picture: VideoFrame) -> _Timed:
+        # Made-up times are handed to pictures in the order in which the decoder shows them: where
+        # a stream has no pts at all, that order is known to nobody else.
+        if picture.pts is None or picture.pts in self._repaired:
+            return (heapq.heappop(self._fed) if self._fed else None), True, picture
+        return picture.pts, False, picture
+
+
+def _in_order(pictures: Iterable[_Timed], chunk: Chunk) -> Iterator[tuple[int, bool, VideoFrame]]:
+    """Keep the pictures of the span, with strictly rising pts; fit made-up ones in between."""
+    last = NO_TIME
+    held: tuple[int | None, VideoFrame] | None = None
+    for pts, made_up, picture in pictures:
+        if held is not None:
+            fitted = _fit(held[0], last, chunk.stop_pts if pts is None else pts)
+            if fitted is not None:
+                last = fitted
+                if chunk.start_pts <= fitted < chunk.stop_pts:
+                    yield fitted, True, held[1]
+            held = None
+        if made_up:
+            held = (pts, picture)
+        elif pts is not None and pts > last:
+            last = pts
+            if chunk.start_pts <= pts < chunk.stop_pts:
+                yield pts, False, picture
+    if held is not None:
+        fitted = _fit(held[0], last, chunk.stop_pts)
+        if fitted is not None and chunk.start_pts <= fitted < chunk.stop_pts:
+            yield fitted, True, held[1]
+
+
+def _fit(pts: int | None, last: int, following: int) -> int | None:
+    """Return a made-up pts between its neighbours; None if there is no room."""
+    if pts is not None and last < pts < following:
+        return pts
+    if last == NO_TIME:
+        return pts if pts is not None else following - 1
+    between = (last + following) // 2
+    return between if last < between < following else None
+
+
+def _packets(
+    source: Path,
+    container: av.container.InputContainer,
+    stream: VideoStream,
+    chunk: Chunk,
+    *,
+    seeking: bool,
+) -> Iterator[tuple[int, _Packet]] | None:
+    """Return (ordinal, packet) of the packets that `chunk` feeds; None if seeking misses them.
+
+    Seeking is a hint: the packets that come are compared with the one that was planned.
+    """
+    if not seeking or chunk.first_packet == 0:
+        skipped = itertools.islice(_sized(container, stream), chunk.first_packet, None)
+        found = _from_planned(skipped, chunk)
+        if found is None:
+            raise SourceChanged(
+                str(source),
+                f"packet {chunk.first_packet}",
+                "another packet, or none",
+                f"pts {chunk.seek_pts}, {chunk.seek_size} bytes, as when it was planned",
+                "Submit the recording again.",
+            )
+    else:
+        found = _sought(container, stream, chunk)
+        if found is None:
+            return None
+    return zip(range(chunk.first_packet, chunk.stop_packet), found, strict=False)
+
+
+def _sought(
+    container: av.container.InputContainer, stream: VideoStream, chunk: Chunk
+) -> Iterator[_Packet] | None:
+    if chunk.seek_pos < 0:
+        return None
+    times = [time for time in (chunk.seek_pts, chunk.seek_dts) if time != NO_TIME]
+    ticks = [int(earlier_s / (stream.time_base or 1)) for earlier_s in _EARLIER_S]
+    for target in (max(times), *(min(times) - earlier for earlier in ticks)):
+        try:
+            container.seek(target, stream=stream)
+        except av.FFmpegError:
+            continue
+        found = _from_planned(_sized(container, stream), chunk)
+        if found is not None:
+            return found
+    return None
+
+
+def _sized(container: av.container.InputContainer, stream: VideoStream) -> Iterator[_Packet]:
+    return (packet for packet in container.demux(stream) if packet.size)
+
+
+def _from_planned(packets: Iterator[_Packet], chunk: Chunk) -> Iterator[_Packet] | None:
+    """Skip to the packet that the plan names; None if it does not come.
+
+    Parameters that change on the way are announced once, beside a packet: if that one is skipped,
+    they go to the first one fed.
+    """
+    parameters = None
+    for packet in packets:
+        pos = -1 if packet.pos is None else packet.pos
+        if (pos, packet.size) == (chunk.seek_pos, chunk.seek_size):
+            if parameters is not None and not packet.has_sidedata("new_extradata"):
+                packet.set_sidedata(parameters)
+            return itertools.chain((packet,), packets)
+        if pos > chunk.seek_pos >= 0 and packet.is_keyframe:
+            return None
+        if packet.has_sidedata("new_extradata"):
+            parameters = packet.get_sidedata("new_extradata")
+    return None
+
+
+def _decode_stills(
+    folder: Path, chunk: Chunk, tolerant: bool, on_progress: Callable[[], None] | None
+) -> Iterator[Frame]:
+    convert, last = _RgbConverter(), NO_TIME
+    for time_us, path in still_paths(folder)[chunk.first_packet : chunk.stop_packet]:
+        if time_us == last:
+            continue
+        try:
+            picture = _decode_still(path, on_progress)
+        except _DECODER_ERRORS as error:
+            if not tolerant:
+                raise corrupt(path, f"pts {time_us}", f"no readable picture ({error})") from error
+            continue
+        last = time_us
+        if picture.is_corrupt and not tolerant:
+            raise corrupt(path, f"pts {time_us}", "a picture with decoding errors")
+        yield Frame(pts=time_us, image=convert(picture), damaged=picture.is_corrupt)
+
+
+def _decode_still(path: Path, on_progress: Callable[[], None] | None) -> VideoFrame:
+    with SourceFile(path, on_read=on_progress) as file, av.open(file, mode="r") as container:
+        return next(container.decode(video=0))

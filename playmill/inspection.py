@@ -1,0 +1,170 @@
+"""What a person wants to know about a dataset, on one screen. Reads labels, never features."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from playmill import schema
+from playmill.dataset import Dataset, open_dataset
+
+MAX_NAMES = 12
+"""Keys and buttons that `describe` lists, the most pressed first."""
+MAX_WARNINGS = 8
+
+
+def as_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what `describe` shows as a JSON object.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DatasetError: it is no dataset, or is damaged.
+    """
+    with open_dataset(path) as dataset:
+        return {
+            "file": str(dataset.path),
+            "bytes": dataset.path.stat().st_size,
+            "schema_version": int(dataset.h5.attrs["schema_version"]),
+            "session_id": dataset.session_id,
+            "dataset_key": dataset.dataset_key,
+            "clock": dataset.clock,
+            "frames": _frames(dataset),
+            "features": [_features(dataset, key) for key in dataset.feature_keys],
+            "images": list(dataset.images.shape) if dataset.has_images else None,
+            "inputs": _inputs(dataset),
+            "sync": {name: _plain(value) for name, value in dataset.h5["/sync"].attrs.items()},
+            "keys": _presses(dataset, dataset.key_names, "key_presses"),
+            "buttons": _presses(dataset, dataset.button_names, "button_presses"),
+            "axes": list(dataset.axis_names),
+            "provenance": dataset.provenance,
+            "warnings": dataset.warnings,
+        }
+
+
+def _frames(dataset: Dataset) -> dict[str, Any]:
+    times, flags = dataset.timestamps_us, dataset.flags
+    intervals = np.diff(times)
+    middle = float(np.median(intervals)) if len(intervals) else None
+    return {
+        "count": len(dataset),
+        "first_us": int(times[0]),
+        "last_us": int(times[-1]),
+        "fps": round(1e6 / middle, 3) if middle else None,
+        "longest_gap_us": int(intervals.max()) if len(intervals) else None,
+        "valid": int(np.count_nonzero(dataset.actions("valid"))),
+        "flags": {
+            name: int(np.count_nonzero(flags & schema.frame_flag(name)))
+            for name in schema.FRAME_FLAGS
+        },
+    }
+
+
+def _features(dataset: Dataset, key: str) -> dict[str, Any]:
+    node = dataset.features(key)
+    attrs = {name: _plain(node.attrs.get(name)) for name in schema.FEATURE_ATTRS}
+    return {"key": key, "dim": int(node.shape[1]), **attrs}
+
+
+def _inputs(dataset: Dataset) -> dict[str, Any]:
+    counts = np.bincount(dataset.array("/inputs/kind"), minlength=1)
+    kinds = dataset.names("/inputs/kind")
+    return {
+        "events": len(dataset.array("/inputs/timestamp_us")),
+        "by_kind": {kinds[kind]: int(counts[kind]) for kind in np.flatnonzero(counts)},
+        "rejected_lines": int(dataset.h5["/inputs/rejected_line"].attrs["total"]),
+    }
+
+
+def _presses(dataset: Dataset, names: tuple[str, ...], array: str) -> dict[str, int]:
+    presses = dataset.actions(array).sum(axis=0, dtype=np.int64)
+    order = np.argsort(-presses, kind="stable")
+    return {names[column]: int(presses[column]) for column in order}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and np.isinf(value) else value
+
+
+def describe(path: str | os.PathLike[str]) -> str:
+    """Return a page of text about the dataset file `path`. Raises as `as_json` does."""
+    return "\n".join(f"{name:<12}{text}" for name, text in _lines(as_json(path)))
+
+
+def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
+    frames, inputs, sync = about["frames"], about["inputs"], about["sync"]
+    window_ms = sync["window_ms"]
+    window = "none" if window_ms is None else f"{window_ms:g} ms"
+    video = about["provenance"].get("video", {})
+    lines = [
+        ("file", f"{about['file']}  ({about['bytes'] / 1e6:,.1f} MB)"),
+        ("session", f"{about['session_id']}  (clock {about['clock']})"),
+        ("frames", _frames_line(frames)),
+        ("", _flags_line(frames)),
+        *(("features", _features_line(entry)) for entry in about["features"]),
+        *([("images", " x ".join(map(str, about["images"])))] if about["images"] else []),
+        ("inputs", _inputs_line(inputs)),
+        ("sync", f"policy {sync['policy']}, window {window}, latency {sync['latency_ms']:g} ms"),
+        ("", f"{sync['assigned']:,} events assigned, {sync['unassigned']:,} unassigned"),
+        ("", _ignored_line(sync)),
+        ("keys", _presses_line(about["keys"])),
+        ("buttons", _presses_line(about["buttons"])),
+        *([("axes", ", ".join(about["axes"]))] if about["axes"] else []),
+        ("video", _video_line(video)),
+        ("made by", f"playmill {about['provenance'].get('playmill', 'of unknown version')}"),
+        ("key", about["dataset_key"]),
+        *(("warning", warning) for warning in about["warnings"][:MAX_WARNINGS]),
+    ]
+    if len(about["warnings"]) > MAX_WARNINGS:
+        lines.append(("warning", f"... and {len(about['warnings']) - MAX_WARNINGS} more"))
+    return lines
+
+
+def _frames_line(frames: dict[str, Any]) -> str:
+    seconds = (frames["last_us"] - frames["first_us"]) / 1e6
+    rate = f", {frames['fps']:g} frames/s" if frames["fps"] else ""
+    gap = frames["longest_gap_us"]
+    longest = f", longest gap {gap / 1000:g} ms" if gap else ""
+    return f"{frames['count']:,} in {seconds:,.3f} s{rate}{longest}"
+
+
+def _flags_line(frames: dict[str, Any]) -> str:
+    flags = [f"{count:,} {name}" for name, count in frames["flags"].items() if count]
+    return ", ".join([f"{frames['valid']:,} valid", *flags])
+
+
+def _features_line(entry: dict[str, Any]) -> str:
+    weights = str(entry["weights_digest"])[:12]
+    return f"{entry['key']}: {entry['dim']} x float16, {entry['precision']}, weights {weights}"
+
+
+def _inputs_line(inputs: dict[str, Any]) -> str:
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in inputs["by_kind"].items())
+    rejected = inputs["rejected_lines"]
+    return (
+        f"{inputs['events']:,} events"
+        + (f": {kinds}" if kinds else "")
+        + (f"; {rejected:,} lines rejected" if rejected else "")
+    )
+
+
+def _ignored_line(sync: dict[str, Any]) -> str:
+    return (
+        f"{sync['duplicates']:,} duplicate lines, {sync['auto_repeats']:,} auto-repeats, "
+        f"{sync['orphan_releases']:,} orphan releases"
+    )
+
+
+def _presses_line(presses: dict[str, int]) -> str:
+    shown = [f"{name} {count:,}" for name, count in list(presses.items())[:MAX_NAMES]]
+    rest = len(presses) - len(shown)
+    return ", ".join([*shown, *([f"... {rest} more"] if rest else [])]) or "none"
+
+
+def _video_line(video: dict[str, Any]) -> str:
+    size = f", {video['width']}x{video['height']}" if "width" in video else ""
+    codec = f", {video['codec']}" if "codec" in video else ""
+    return f"{video.get('name', '?')}{codec}{size}, sha256 {str(video.get('digest', ''))[:12]}"

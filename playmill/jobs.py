@@ -1,0 +1,249 @@
+"""Jobs: requests, commits, attempts, and `remaining()`, which says what is still to be done.
+
+Everything here is a value or a pure function of values; `store.py` reads and writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from playmill.config import PipelineConfig, digest_of
+from playmill.manifest import Manifest, SourceFile
+from playmill.roots import RootedPath
+
+MAX_ATTEMPTS = 3
+"""Tries of one step before its recording fails."""
+RETRY_DELAY_S = (0.0, 2.0, 10.0)
+"""Pause before try 1, 2, 3: a full disk or a lost mount gets a moment to recover."""
+
+State = Literal[
+    "queued", "planning", "extracting", "consolidating", "published", "failed", "cancelled"
+]
+OPEN_STATES: tuple[State, ...] = ("queued", "planning", "extracting", "consolidating")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One recording that somebody wants as a dataset."""
+
+    job_id: str
+    recording: RootedPath
+    sources: tuple[SourceFile, ...]
+    config: PipelineConfig
+    submitted_ns: int
+    """Unix time of the latest submission; the newest wins where two claim one session."""
+
+    @classmethod
+    def make(
+        cls,
+        recording: RootedPath,
+        sources: tuple[SourceFile, ...],
+        config: PipelineConfig,
+        *,
+        submitted_ns: int,
+    ) -> Request:
+        """Build a request; equal recordings, sources and configuration give an equal job id."""
+        job_id = digest_of(
+            recording.root,
+            recording.path,
+            [source.to_json() for source in sources],
+            config.to_json(),
+        )
+        return cls(
+            job_id=job_id,
+            recording=recording,
+            sources=sources,
+            config=config,
+            submitted_ns=submitted_ns,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form; `from_json` is the inverse."""
+        return {
+            "version": 1,
+            "job_id": self.job_id,
+            "recording": {"root": self.recording.root, "path": self.recording.path},
+            "sources": [source.to_json() for source in self.sources],
+            "config": self.config.to_json(),
+            "submitted_ns": self.submitted_ns,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Request:
+        """Build a request from `to_json`'s object."""
+        return cls(
+            job_id=value["job_id"],
+            recording=RootedPath(**value["recording"]),
+            sources=tuple(SourceFile(**source) for source in value["sources"]),
+            config=PipelineConfig.from_json(value["config"]),
+            submitted_ns=value["submitted_ns"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Commit:
+    """The marker of a finished chunk: which attempt won, and what is in its part."""
+
+    chunk_index: int
+    attempt: str
+    """Folder of the winning part, beside the others of its chunk."""
+    pts: tuple[int, ...]
+    """Stream ticks of the part's rows, strictly increasing."""
+    flags: tuple[int, ...]
+    """`schema.FRAME_FLAGS` bits of each row, as far as one chunk can know them."""
+    digests: Mapping[str, str]
+    """sha256 of each array of the part."""
+    first_picture: str
+    """Digest of the first row's picture; "" for a chunk without frames."""
+    last_picture: str
+    """Digest of the last row's picture: the next chunk's first may repeat it."""
+    decoder: str
+    hardware: str
+    """What computed the features, e.g. "cpu: Intel Xeon"."""
+    batch_size: int
+    """Batch that fitted; less than asked for after running out of GPU memory."""
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form; `from_json` is the inverse."""
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "digests": dict(self.digests)
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Commit:
+        """Build a commit from `to_json`'s object."""
+        lists = ("pts", "flags", "warnings")
+        return cls(**{**value, **{name: tuple(value[name]) for name in lists}})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One task of a job, by the name that messages, leases and attempts know it by."""
+
+    verb: Literal["ingest", "extract", "consolidate"]
+    job_id: str
+    chunk_index: int | None = None
+    parts_key: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The step's identity: extraction belongs to the parts, so that jobs share it."""
+        if self.verb == "extract":
+            return f"extract:{self.parts_key}:{self.chunk_index}"
+        return f"{self.verb}:{self.job_id}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempts:
+    """What became of the tries of one step so far."""
+
+    begun: int = 0
+    failed_at_s: float = 0.0
+    """Unix time of the last recorded failure."""
+    error: str | None = None
+    """Its reason; None where the last try ended without a word (its worker died)."""
+    hopeless: bool = False
+    """Trying again cannot help."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobFacts:
+    """Everything known about one job at one moment."""
+
+    job_id: str
+    manifest: Manifest | None = None
+    parts_key: str | None = None
+    """Of the manifest, computed once."""
+    committed: frozenset[int] = frozenset()
+    """Chunks with a commit marker."""
+    attempts: Mapping[str, Attempts] = field(default_factory=dict)
+    """By step name."""
+    busy: frozenset[str] = frozenset()
+    """Names of the steps that a worker holds a lease on, or that wait in the queue."""
+    running: frozenset[str] = frozenset()
+    """Names of the steps that a worker holds a lease on."""
+    published: bool = False
+    failed: str | None = None
+    """The reason."""
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Send:
+    """Put a step on the queue."""
+
+    step: Step
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fail:
+    """Declare the job failed."""
+
+    job_id: str
+    reason: str
+
+
+Action = Send | Fail
+
+
+def open_steps(facts: JobFacts) -> list[Step]:
+    """Return the steps that are neither done nor behind one that is not done."""
+    if facts.published or facts.failed is not None or facts.cancelled:
+        return []
+    if facts.manifest is None:
+        return [Step(verb="ingest", job_id=facts.job_id)]
+    missing = [
+        Step(
+            verb="extract",
+            job_id=facts.job_id,
+            chunk_index=chunk.index,
+            parts_key=facts.parts_key,
+        )
+        for chunk in facts.manifest.chunks
+        if chunk.index not in facts.committed
+    ]
+    return missing or [Step(verb="consolidate", job_id=facts.job_id)]
+
+
+def remaining(facts: JobFacts, *, now_s: float) -> list[Action]:
+    """Say what is to be done for a job now: a pure function of what is stored.
+
+    A step that somebody works on, or that waits in the queue, needs nothing. One that failed
+    too often, or hopelessly, fails the job.
+    """
+    actions: list[Action] = []
+    for step in open_steps(facts):
+        tried = facts.attempts.get(step.name, Attempts())
+        if step.name in facts.busy:
+            continue
+        if tried.hopeless or tried.begun >= MAX_ATTEMPTS:
+            return [Fail(job_id=facts.job_id, reason=_reason(step, tried))]
+        if now_s >= tried.failed_at_s + RETRY_DELAY_S[tried.begun]:
+            actions.append(Send(step=step))
+    return actions
+
+
+def _reason(step: Step, tried: Attempts) -> str:
+    if tried.hopeless and tried.error:
+        return tried.error
+    what = step.verb if step.chunk_index is None else f"{step.verb} of chunk {step.chunk_index}"
+    how = tried.error or "the worker died each time; its log says more"
+    return f"{what} failed {tried.begun} times, last: {how}"
+
+
+def state_of(facts: JobFacts) -> State:
+    """Return the word for where a job is."""
+    if facts.published:
+        return "published"
+    if facts.failed is not None:
+        return "failed"
+    if facts.cancelled:
+        return "cancelled"
+    steps = open_steps(facts)
+    if steps[0].verb == "ingest":
+        return "planning" if steps[0].name in facts.running else "queued"
+    return "extracting" if steps[0].verb == "extract" else "consolidating"

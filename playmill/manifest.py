@@ -1,0 +1,204 @@
+"""Manifest: everything that is decided about one job before a frame is decoded, as data.
+
+Owns the keys that name parts and datasets. Reads the sources once, decodes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from playmill.config import READER_WINDOW, PipelineConfig, digest_of
+from playmill.encoders import EncoderSpec
+from playmill.errors import SourceChanged
+from playmill.plan import Chunk, cut, plan_digest
+from playmill.recording import Recording
+from playmill.schema import SCHEMA_VERSION
+from playmill.video_index import VideoIndex
+
+MANIFEST_VERSION = 1
+DECODER = "pyav"
+DEFAULT_WINDOW_US = 100_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceFile:
+    """A source as it was when the job was submitted; a change afterwards is an error."""
+
+    path: str
+    """Relative to the recording's folder ("" for the recording itself)."""
+    size: int
+    """Bytes; for a folder of stills, of all its files."""
+    mtime_ns: int
+    """Latest change, nanoseconds."""
+
+    @classmethod
+    def of(cls, path: Path, *, base: Path) -> SourceFile:
+        """Look at a file, or at every file of a folder."""
+        name = os.path.relpath(path, base) if path != base else ""
+        if path.is_dir():
+            stats = [entry.stat() for entry in os.scandir(path)]
+            size = sum(stat.st_size for stat in stats)
+            mtime_ns = max((stat.st_mtime_ns for stat in stats), default=0)
+            return cls(path=name, size=size, mtime_ns=mtime_ns)
+        stat = path.stat()
+        return cls(path=name, size=stat.st_size, mtime_ns=stat.st_mtime_ns)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form; `SourceFile(**value)` is the inverse."""
+        return {"path": self.path, "size": self.size, "mtime_ns": self.mtime_ns}
+
+
+def source_files(recording: Recording) -> tuple[SourceFile, ...]:
+    """Return every source of `recording` with its size and time."""
+    return tuple(SourceFile.of(path, base=recording.path) for path in recording.sources)
+
+
+def check_unchanged(recording: Recording, before: Iterable[SourceFile]) -> None:
+    """Raise SourceChanged if a source is not what it was."""
+    for then, now in zip(before, source_files(recording), strict=True):
+        if then != now:
+            raise SourceChanged(
+                str(recording.path),
+                now.path,
+                f"{now.size} bytes of another time than the {then.size} bytes submitted",
+                "a file that stays as it is while it is processed",
+                "Submit the recording again once nothing writes to it.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """One job's plan. Equal sources and configuration give an equal manifest."""
+
+    session_id: str
+    video_name: str
+    """File name of the video, for messages."""
+    video_digest: str
+    codec: str
+    width: int
+    height: int
+    time_base: Fraction
+    """Seconds per tick of pts."""
+    pts_zero_us: int
+    clock: str
+    session_digest: str | None
+    """sha256 of session.json; None without one."""
+    log_digest: str | None
+    """sha256 of the input log; None without one."""
+    reader: str | None
+    weights_digest: str
+    preprocessing: str
+    chunks: tuple[Chunk, ...]
+    config: PipelineConfig
+    """With the reader's window filled in."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def parts_key(self) -> str:
+        """Name of the features: equal keys mean equal bits on the same kind of machine."""
+        return digest_of(
+            self.video_digest,
+            plan_digest(self.chunks),
+            self.config.extraction(),
+            self.weights_digest,
+            self.preprocessing,
+            DECODER,
+        )
+
+    @property
+    def dataset_key(self) -> str:
+        """Name of the published bytes."""
+        return digest_of(
+            self.parts_key,
+            self.session_id,
+            [self.clock, self.pts_zero_us],
+            self.session_digest,
+            self.log_digest,
+            self.reader,
+            [self.config.policy, self.config.window_us, self.config.latency_us],
+            SCHEMA_VERSION,
+        )
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that the packets promise; decoding may give fewer."""
+        return sum(chunk.num_frames for chunk in self.chunks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form; `from_json` is the inverse."""
+        names = [name for name in self.__slots__ if name not in ("chunks", "config", "time_base")]
+        return {name: getattr(self, name) for name in names} | {
+            "version": MANIFEST_VERSION,
+            "time_base": f"{self.time_base.numerator}/{self.time_base.denominator}",
+            "chunks": [chunk.to_json() for chunk in self.chunks],
+            "config": self.config.to_json(),
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Manifest:
+        """Build a manifest from `to_json`'s object; raise ValueError for another version."""
+        if value.get("version") != MANIFEST_VERSION:
+            raise ValueError(f"manifest version {value.get('version')!r}, not {MANIFEST_VERSION}")
+        fields = {name: item for name, item in value.items() if name != "version"}
+        return cls(
+            **fields
+            | {
+                "time_base": Fraction(value["time_base"]),
+                "chunks": tuple(Chunk.from_json(chunk) for chunk in value["chunks"]),
+                "config": PipelineConfig.from_json(value["config"]),
+                "warnings": tuple(value["warnings"]),
+            }
+        )
+
+
+def file_digest(path: Path | None) -> str | None:
+    """Return the sha256 hex digest of a file's bytes; None for no file."""
+    if path is None:
+        return None
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def make_manifest(
+    recording: Recording,
+    config: PipelineConfig,
+    *,
+    index: Callable[[Path], VideoIndex],
+    encoder: EncoderSpec,
+) -> Manifest:
+    """Index, digest and plan one recording.
+
+    Args:
+        index: indexes a video source; `DecodeProcess.index`, so that a crash can be survived.
+        encoder: what the features will be made with.
+    Raises:
+        RecordingError: the video cannot be indexed.
+    """
+    video = index(recording.source)
+    window_us = DEFAULT_WINDOW_US if config.window_us == READER_WINDOW else config.window_us
+    return Manifest(
+        session_id=recording.session_id,
+        video_name=recording.source.name,
+        video_digest=video.digest,
+        codec=video.codec,
+        width=video.width,
+        height=video.height,
+        time_base=video.time_base,
+        pts_zero_us=recording.pts_zero_us,
+        clock=recording.clock,
+        session_digest=file_digest(recording.session_file),
+        log_digest=file_digest(recording.log),
+        reader=recording.reader,
+        weights_digest=encoder.weights_digest,
+        preprocessing=encoder.preprocessing,
+        chunks=cut(video, target_frames=config.chunk_frames),
+        config=PipelineConfig.from_json(config.to_json() | {"window_us": window_us}),
+        warnings=(*recording.warnings, *video.warnings),
+    )

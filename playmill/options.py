@@ -1,0 +1,141 @@
+"""The options that make a PipelineConfig, shared by every command that takes one."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from playmill.config import (
+    DEVICE_CLASSES,
+    POLICIES,
+    PRECISIONS,
+    READER_WINDOW,
+    DeviceClass,
+    PipelineConfig,
+)
+from playmill.errors import UsageError
+
+MAX_MS = 10**12
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the options of a command ask for."""
+
+    config: PipelineConfig
+    """Without `weights_digest`, which is known once the file is read."""
+    weights: Path | None
+
+
+def parse_ms(text: str, *, option: str) -> int:
+    """Read milliseconds, to the microsecond, as integer microseconds."""
+    try:
+        value = Decimal(text) * 1000
+        if value == value.to_integral_value() and abs(value) < MAX_MS:
+            return int(value)
+    except (InvalidOperation, ValueError):
+        pass
+    raise UsageError(f"{option} is {text!r}; give milliseconds, with at most three decimals")
+
+
+def parse_images(text: str) -> tuple[int, int]:
+    """Read HxW."""
+    found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if not found:
+        raise UsageError(f"--images is {text!r}; give height x width, e.g. 128x128")
+    return int(found[1]), int(found[2])
+
+
+def resolve_device(device: str) -> DeviceClass:
+    """Turn auto into the kind of device that this machine has, without importing torch."""
+    if device == "auto":
+        return "cuda" if Path("/proc/driver/nvidia/gpus").is_dir() else "cpu"
+    if device not in DEVICE_CLASSES:
+        raise UsageError(f"--device is {device!r}; choose auto, {', '.join(DEVICE_CLASSES)}")
+    return device  # type: ignore[return-value]
+
+
+def read_options(
+    encoder: Annotated[
+        str, typer.Option(help="Vision backbone; `playmill encoders` lists the forms.")
+    ] = "efficientnet_lite0",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights file (.safetensors, .pth) for the encoder.")
+    ] = None,
+    policy: Annotated[
+        str, typer.Option(help=f"Rule that gives events to frames: {', '.join(POLICIES)}.")
+    ] = "following",
+    window_ms: Annotated[
+        str | None,
+        typer.Option(help="Farthest an event may lie from its frame, or none.", show_default="100"),
+    ] = None,
+    latency_ms: Annotated[
+        str, typer.Option(help="Added to event times; positive: effects are seen later.")
+    ] = "0",
+    images: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Also store pictures of this size.")
+    ] = None,
+    pts_zero_us: Annotated[
+        int | None, typer.Option(help="Unix time of pts 0 of a video that does not say it.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help=f"Arithmetic of the backbone: {', '.join(PRECISIONS)}.")
+    ] = "fp32",
+    batch_size: Annotated[int, typer.Option(min=1, help="Frames in one pass.")] = 16,
+    chunk_frames: Annotated[int, typer.Option(min=1, help="Frames in one task, about.")] = 512,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> Wanted:
+    """Check the options; raise UsageError before anything starts."""
+    if window_ms is None:
+        window_us: int | None = READER_WINDOW
+    else:
+        window_us = None if window_ms == "none" else parse_ms(window_ms, option="--window-ms")
+        if window_us is not None and window_us < 0:
+            raise UsageError(f"--window-ms is {window_ms}; it must be 0 or more, or none")
+    if weights is not None and not weights.is_file():
+        raise UsageError(f"--weights {weights}: there is no such file")
+    config = PipelineConfig(
+        encoder=encoder,
+        precision=precision,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        chunk_frames=chunk_frames,
+        device_class=resolve_device(device),
+        image_size=None if images is None else parse_images(images),
+        policy=policy,  # type: ignore[arg-type]
+        window_us=window_us,
+        latency_us=parse_ms(latency_ms, option="--latency-ms"),
+        pts_zero_us=pts_zero_us,
+    )
+    from playmill.encoders import check_name
+
+    check_name(encoder)
+    return Wanted(config, weights)
+
+
+def takes_config(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `read_options`'s options in place of its parameter `wanted`."""
+    own = inspect.signature(command, eval_str=True)
+    options = inspect.signature(read_options, eval_str=True)
+
+    @functools.wraps(command)
+    def wrapper(**values: Any) -> Any:
+        chosen = {name: values.pop(name) for name in options.parameters}
+        return command(**values, wanted=read_options(**chosen))
+
+    parameters = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in (*own.parameters.values(), *options.parameters.values())
+        if parameter.name != "wanted"
+    ]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {item.name: item.annotation for item in parameters}
+    del wrapper.__wrapped__  # or the signature of `command` would be looked at
+    return wrapper

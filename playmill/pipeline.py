@@ -1,0 +1,54 @@
+"""The whole story in one page: one recording, one process, no queue. The mill's oracle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from playmill import encoders
+from playmill.config import PipelineConfig
+from playmill.consolidation import consolidate
+from playmill.decode_process import DecodeProcess
+from playmill.extraction import Extractor
+from playmill.frame_processor import FrameProcessor
+from playmill.manifest import check_unchanged, make_manifest, source_files
+from playmill.recording import read_recording
+from playmill.roots import Roots
+from playmill.storage import DataStorage
+
+
+def run(
+    path: Path, datasets: Path, config: PipelineConfig | None = None, *, weights: Path | None = None
+) -> Path:
+    """Turn one recording into a published dataset; return the file.
+
+    Args:
+        path: a folder with session.json, or a video file.
+        datasets: folder of datasets; made if it does not exist.
+        config: what to make; its `weights_digest` must be that of `weights`.
+        weights: a weights file that replaces the encoder's own.
+    Raises:
+        PlaymillError: as the steps below raise it.
+    """
+    config = config or PipelineConfig()
+    identity = Roots.whole_machine().locate(path).path
+    recording = read_recording(path.resolve(), identity=identity, pts_zero_us=config.pts_zero_us)
+    before = source_files(recording)
+    encoder = encoders.load(config.encoder, weights=weights, device=config.device_class)
+    processor = FrameProcessor.from_encoder(
+        encoder,
+        precision=config.precision,
+        batch_size=config.batch_size,
+        num_threads=config.num_threads,
+    )
+    with DecodeProcess() as decoder, TemporaryDirectory(prefix="playmill-") as scratch:
+        manifest = make_manifest(recording, config, index=decoder.index, encoder=encoder.spec)
+        extractor = Extractor(processor, decoder)
+        parts = [Path(scratch, chunk.id) for chunk in manifest.chunks]
+        commits = [
+            extractor.extract(recording.source, chunk, manifest, folder=folder)
+            for chunk, folder in zip(manifest.chunks, parts, strict=True)
+        ]
+        check_unchanged(recording, before)
+        storage = DataStorage(datasets)
+        return consolidate(recording, manifest, commits, parts=parts, storage=storage).dataset

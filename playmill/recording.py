@@ -1,0 +1,351 @@
+"""Recording: one session as it lies on disk, and the search for recordings in folders.
+
+Knows session.json and file names; opens neither video nor log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from playmill.config import digest_of
+from playmill.errors import ClockError, LogError, MissingStream, RecordingError, UsageError
+
+log = logging.getLogger(__name__)
+
+SESSION_FILE = "session.json"
+SESSION_SCHEMA = "gameplay-session/1"
+_MP4_LIKE = (".mp4", ".m4v", ".mov", ".3gp")
+_MPEG_LIKE = (".ts", ".m2ts", ".mts", ".mpg", ".mpeg")
+VIDEO_SUFFIXES = frozenset((*_MP4_LIKE, *_MPEG_LIKE, ".mkv", ".webm", ".avi", ".flv", ".wmv", ".ogv"))
+STILL_FORMATS = ("png", "jpg", "jpeg")
+LOG_SUFFIXES = (".jsonl", ".csv", ".mcap", ".proto")
+"""Suffixes that say "input log" when they stand behind a bare video's name."""
+
+MAX_SESSION_BYTES = 16 << 20
+_MAX_TIME = 2**62
+
+Clock = Literal["unix_us", "stream"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recording:
+    """One recording, checked as far as that goes without opening its video and log."""
+
+    path: Path
+    """Folder that holds session.json, else the video file."""
+    session_id: str
+    """The session's name; for a bare video a slug of its file name and 8 hex digits."""
+    source: Path
+    """The video file, or the folder of still pictures."""
+    log: Path | None
+    """The input log, if there is one."""
+    reader: str | None
+    """Name of the log's format; None without a log."""
+    clock: Clock
+    """"unix_us", or "stream" where only the video's own clock is known."""
+    pts_zero_us: int
+    """Time of pts 0 on `clock`."""
+    session_file: Path | None
+    """session.json, if there is one."""
+    metadata: dict[str, Any]
+    """session.json as read; {} without one."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Every file or folder that the dataset is made of."""
+        named = (self.session_file, self.source, self.log)
+        return tuple(path for path in named if path is not None)
+
+
+def discover(paths: Iterable[Path], *, skip: Iterable[Path] = ()) -> Iterator[Path]:
+    """Yield the recordings in `paths`, each once, in the order of `paths`, then by name.
+
+    A folder with session.json is one recording and is not searched further; a video file
+    without one beside it is a recording. Hidden folders and those in `skip` are passed over.
+
+    Raises:
+        UsageError: a path does not exist or is no recording, or nothing was found in it.
+    """
+    skipped = {path.resolve() for path in skip}
+    seen: set[Path] = set()
+    for path in paths:
+        found = False
+        for recording in _search(path, skipped):
+            found = True
+            if recording not in seen:
+                seen.add(recording)
+                yield recording
+        if not found:
+            raise UsageError(
+                f"{path}: no recording found in it; a recording is a folder with {SESSION_FILE},"
+                " or a video file"
+            )
+
+
+def _search(path: Path, skipped: set[Path]) -> Iterator[Path]:
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such file or folder")
+    if path.is_dir():
+        yield from _search_folder(path.resolve(), skipped, set())
+    elif path.name == SESSION_FILE or (path.resolve().parent / SESSION_FILE).is_file():
+        yield path.resolve().parent
+    elif path.suffix.lower() in VIDEO_SUFFIXES:
+        yield path.resolve()
+    else:
+        raise UsageError(
+            f"{path}: is no recording; give a folder with {SESSION_FILE}, a video file, or a"
+            " folder to be searched for them"
+        )
+
+
+def _search_folder(folder: Path, skipped: set[Path], visited: set[Path]) -> Iterator[Path]:
+    if folder in visited or folder in skipped:
+        return
+    visited.add(folder)
+    if (folder / SESSION_FILE).is_file():
+        yield folder
+        return
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        log.warning("%s: cannot be searched: %s", folder, error.strerror)
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        path = Path(entry.path).resolve()
+        if entry.is_dir():
+            yield from _search_folder(path, skipped, visited)
+        elif entry.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+            yield path
+
+
+def read_recording(path: Path, *, identity: str, pts_zero_us: int | None = None) -> Recording:
+    """Read what a recording says of itself.
+
+    Args:
+        path: a folder with session.json, or a video file, as `discover` yields it.
+        identity: the recording's lasting name (its path under its root); names a bare video.
+        pts_zero_us: Unix time of pts 0 for a recording that does not say it.
+    Raises:
+        RecordingError: session.json is broken, a named file is missing, or no clock is known.
+    """
+    if path.is_dir():
+        return _read_session(path, identity, pts_zero_us)
+    return _read_bare_video(path, identity, pts_zero_us)
+
+
+def nameless_session_id(name: str, identity: str) -> str:
+    """Return the session id of a recording that has none: a slug and 8 hex digits."""
+    slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in name).strip("-")[:60]
+    return f"{slug or 'recording'}-{digest_of(identity)[:8]}"
+
+
+def _read_bare_video(path: Path, identity: str, pts_zero_us: int | None) -> Recording:
+    _check_video_file(path, path, "")
+    log_file = _log_beside(path)
+    warnings: tuple[str, ...] = ()
+    if log_file is None:
+        warnings = ("no input log: the dataset has no events",)
+        if pts_zero_us is None:
+            warnings += ("no clock: times are those of the video stream, pts 0 at 0 us",)
+    elif log_file.name != "inputs.jsonl":
+        raise LogError(
+            str(path),
+            "",
+            f"{log_file.name} beside it, in a format that no reader here knows",
+            f"an input log in the format {SESSION_SCHEMA}, named in a {SESSION_FILE}",
+            "Convert the log, or move it away to process the video alone.",
+        )
+    elif pts_zero_us is None:
+        raise ClockError(
+            str(path),
+            "",
+            f"{log_file.name} beside it, but no {SESSION_FILE}",
+            "the Unix time of the video's pts 0",
+            f"Add a {SESSION_FILE} with video.pts_zero_us, or give --pts-zero-us.",
+        )
+    return Recording(
+        path=path,
+        session_id=nameless_session_id(path.stem, identity),
+        source=path,
+        log=log_file,
+        reader=SESSION_SCHEMA if log_file else None,
+        clock="stream" if pts_zero_us is None else "unix_us",
+        pts_zero_us=pts_zero_us or 0,
+        session_file=None,
+        metadata={},
+        warnings=warnings,
+    )
+
+
+def _log_beside(video: Path) -> Path | None:
+    names = ["inputs.jsonl", *(video.stem + suffix for suffix in LOG_SUFFIXES)]
+    return next((video.parent / name for name in names if (video.parent / name).is_file()), None)
+
+
+def _check_video_file(recording: Path, video: Path, place: str) -> None:
+    if not video.is_file():
+        raise MissingStream(
+            str(recording),
+            place,
+            f"no file {video.name}" if not video.exists() else f"{video.name}, which is no file",
+            "the recording's video",
+            "Put the video there, or mend the name.",
+        )
+
+
+class _Session:
+    """session.json while it is read: every wrong value becomes a RecordingError with its place."""
+
+    def __init__(self, folder: Path, value: dict[str, Any]) -> None:
+        self.folder, self.value = folder, value
+
+    def fail(self, place: str, found: object, expected: str, action: str) -> NoReturn:
+        raise RecordingError(str(self.folder / SESSION_FILE), place, str(found), expected, action)
+
+    def get(self, place: str, kind: type, expected: str, *, required: bool = True) -> Any:
+        value: Any = self.value
+        for name in place.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is None and not required:
+            return None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            shown = "nothing" if value is None else repr(value)[:80]
+            self.fail(place, shown, expected, f"Mend {place} in {SESSION_FILE}.")
+        return value
+
+    def file(self, place: str, expected: str) -> Path:
+        """Return the path of a file or folder that session.json names, inside its folder."""
+        name: str = self.get(place, str, expected)
+        path = self.folder / name
+        if not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+            self.fail(place, repr(name)[:200], f"{expected}, inside the folder", "Mend the name.")
+        return path
+
+
+def _parse_session(folder: Path) -> _Session:
+    path = folder / SESSION_FILE
+
+    def fail(found: str) -> NoReturn:
+        raise RecordingError(
+            str(path), "", found, "one JSON object in UTF-8", "Mend or restore the file."
+        )
+
+    def refuse_constant(name: str) -> NoReturn:
+        fail(f"the number {name}")
+
+    size = path.stat().st_size
+    if size > MAX_SESSION_BYTES:
+        fail(f"{size} bytes, more than {MAX_SESSION_BYTES}")
+    try:
+        value = json.loads(path.read_bytes().decode("utf-8-sig"), parse_constant=refuse_constant)
+    except UnicodeDecodeError as error:
+        fail(f"bytes that are not UTF-8 at offset {error.start}")
+    except json.JSONDecodeError as error:
+        fail(f"broken JSON at line {error.lineno}, column {error.colno}: {error.msg}")
+    except (RecursionError, ValueError) as error:
+        fail(f"JSON that cannot be read ({type(error).__name__})")
+    if not isinstance(value, dict):
+        fail(f"a JSON {type(value).__name__}")
+    return _Session(folder, value)
+
+
+def _read_session(folder: Path, identity: str, pts_zero_us: int | None) -> Recording:
+    session = _parse_session(folder)
+    schema = session.value.get("schema")
+    if schema != SESSION_SCHEMA:
+        session.fail(
+            "schema", repr(schema)[:80], repr(SESSION_SCHEMA), "Convert the recording to it."
+        )
+    session_id = session.get("session_id", str, "a name", required=False)
+    if not session_id:
+        session_id = nameless_session_id(folder.name, identity)
+    source, has_pts = _read_source(session)
+    log_file, warnings = _read_log(session)
+    return Recording(
+        path=folder,
+        session_id=session_id,
+        source=source,
+        log=log_file,
+        reader=SESSION_SCHEMA if log_file else None,
+        clock="unix_us",
+        pts_zero_us=_read_anchor(session, pts_zero_us) if has_pts else 0,
+        session_file=folder / SESSION_FILE,
+        metadata=session.value,
+        warnings=warnings,
+    )
+
+
+def _read_source(session: _Session) -> tuple[Path, bool]:
+    """Return the video file or the folder of stills, and whether its pts need an anchor."""
+    video = session.get("video", dict, "an object with the video's file and pts_zero_us")
+    if "dir" not in video:
+        path = session.file("video.file", "the name of the video file")
+        _check_video_file(session.folder, path, "video.file")
+        return path, True
+    stills = session.file("video.dir", "the name of the folder of pictures")
+    if not stills.is_dir():
+        raise MissingStream(
+            str(session.folder),
+            "video.dir",
+            f"no folder {stills.name}",
+            "the recording's pictures",
+            "Put the folder there, or mend the name.",
+        )
+    picture_format = session.get("video.format", str, f"one of {', '.join(STILL_FORMATS)}")
+    if picture_format not in STILL_FORMATS:
+        session.fail(
+            "video.format",
+            repr(picture_format)[:80],
+            f"one of {', '.join(STILL_FORMATS)}",
+            "Convert the pictures.",
+        )
+    return stills, False
+
+
+def _read_anchor(session: _Session, given: int | None) -> int:
+    if given is not None and "pts_zero_us" not in session.value["video"]:
+        return given
+    anchor = session.value["video"].get("pts_zero_us")
+    if not isinstance(anchor, int) or isinstance(anchor, bool) or abs(anchor) >= _MAX_TIME:
+        raise ClockError(
+            str(session.folder / SESSION_FILE),
+            "video.pts_zero_us",
+            "nothing" if anchor is None else repr(anchor)[:80],
+            "the Unix time of the video's pts 0, an integer in microseconds",
+            "Add it: without it no event can be given to a frame.",
+        )
+    return anchor
+
+
+def _read_log(session: _Session) -> tuple[Path | None, tuple[str, ...]]:
+    if session.value.get("inputs") is None:
+        return None, (f"{SESSION_FILE} names no input log: the dataset has no events",)
+    path = session.file("inputs.file", "the name of the input log")
+    for name, expected in (("format", "jsonl"), ("time_unit", "us"), ("clock", "unix")):
+        found = session.get(f"inputs.{name}", str, repr(expected))
+        if found != expected:
+            raise ClockError(
+                str(session.folder / SESSION_FILE),
+                f"inputs.{name}",
+                repr(found)[:80],
+                repr(expected),
+                "Convert the log: its times must be those of the video's clock.",
+            )
+    if not path.is_file():
+        raise LogError(
+            str(session.folder),
+            "inputs.file",
+            f"no file {path.name}",
+            "the recording's input log",
+            f"Put the log there, or take `inputs` out of {SESSION_FILE} if there is none.",
+        )
+    return path, ()

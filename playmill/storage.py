@@ -1,0 +1,224 @@
+"""DataStorage: write a dataset as schema.py says, and publish it whole.
+
+Knows neither video nor log: it is given arrays. How a file comes into place is `publication`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from playmill import schema
+from playmill.content import DatasetContent, FeatureBlocks, ImageBlocks
+from playmill.dataset import open_dataset
+from playmill.dataset_writer import open_spool, seal, write_features, write_images, write_labels
+from playmill.errors import DatasetError, SessionConflict
+from playmill.publication import Temporary, locked
+from playmill.synced_content import from_synced_data
+from playmill.verify import verify
+
+if TYPE_CHECKING:
+    from playmill.synchronizer import SyncedData
+
+__all__ = ["DataStorage", "DatasetContent", "FeatureBlocks", "ImageBlocks", "session_folder"]
+
+logger = logging.getLogger(__name__)
+
+CARRY_ROWS = 4096
+"""Feature rows that are copied at a time from the file that is replaced."""
+_SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+def session_folder(session_id: str) -> str:
+    """Return the name of the folder of session `session_id` inside the datasets folder.
+
+    An id that is no safe folder name becomes a slug plus 8 hex digits of its sha256.
+    """
+    if _SAFE_ID.fullmatch(session_id) and not session_id.endswith("."):
+        return f"session_{session_id}"
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", session_id).strip("-.")[:80] or "id"
+    digest = hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"session_{slug}-{digest[:8]}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Existing:
+    """What a published file says of itself."""
+
+    dataset_key: str
+    video: dict[str, Any]
+
+
+def _existing(target: Path) -> _Existing | None:
+    """Read what holds the target's name; None: nothing.
+
+    Raises:
+        DatasetError: something does that is no dataset.
+    """
+    try:
+        with open_dataset(target) as dataset:
+            return _Existing(dataset_key=dataset.dataset_key, video=dataset.provenance["video"])
+    except FileNotFoundError:
+        return None
+
+
+def _check(path: Path, target: Path) -> None:
+    problems = verify(path)
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise DatasetError(str(target), "not published: " + "; ".join(problems[:3]) + more)
+
+
+class DataStorage:
+    """The datasets folder, for writing."""
+
+    def __init__(self, base_path: Path) -> None:
+        self.base_path = Path(base_path)
+        self.base_path.mkdir(parents=True, exist_ok=True)
+        self._session: tuple[str, dict[str, Any]] | None = None
+        self._items: list[SyncedData] = []
+
+    def path(self, session_id: str) -> Path:
+        """Return where the dataset of `session_id` is, or will be."""
+        return self.base_path / session_folder(session_id) / schema.FILE_NAME
+
+    def write(
+        self,
+        content: DatasetContent,
+        *,
+        features: Iterable[FeatureBlocks] = (),
+        images: ImageBlocks | None = None,
+    ) -> Path:
+        """Write and publish one dataset; return its path.
+
+        A file with the same dataset_key stays as it is. A file of the same video with another key
+        is replaced, and the features of other encoders in it are carried over.
+
+        Args:
+            content: everything but features and pictures.
+            features: one entry an encoder; blocks are read once, never more than one held.
+            images: read once, as features are; None: no pictures are stored.
+        Raises:
+            SessionConflict: the name is taken by the dataset of another video.
+            DatasetError: the content breaks a promise of the format, or the name is taken by
+                something that is no dataset.
+            OSError: writing failed (disk full, ...); nothing has changed then.
+        """
+        target = self.path(content.session_id)
+        if _holds(target, content):
+            return target
+        with Temporary(target) as temporary:
+            with temporary.spool() as spool, open_spool(spool, "w") as file:
+                write_labels(file, content)
+                for entry in features:
+                    write_features(file, entry, session_id=content.session_id)
+                if images is not None:
+                    write_images(file, images, session_id=content.session_id)
+                seal(file)
+            if not target.exists():
+                _check(temporary.path, target)
+                if temporary.publish_new():
+                    return target
+            with locked(target.parent):
+                if not _holds(target, content):
+                    _carry_over(temporary, target, session_id=content.session_id)
+                    _check(temporary.path, target)
+                    temporary.replace_target()
+        return target
+
+    # ---- the one-item form ----------------------------------------------------------------------
+
+    def start_session(self, session_id: str, metadata: dict[str, Any]) -> str:
+        """Begin collecting the frames of one session; return its id."""
+        self._session, self._items = (session_id, metadata), []
+        return session_id
+
+    def save_synced_data(self, data: list[SyncedData]) -> None:
+        """Add frames to the session, in any order.
+
+        Raises:
+            ValueError: no session was started.
+        """
+        if self._session is None:
+            raise ValueError("No active session")
+        self._items.extend(data)
+
+    def end_session(self) -> Path:
+        """Write and publish the session's dataset; return its path. Raises as `write` does.
+
+        Raises:
+            ValueError: no session was started, or it has no frame.
+        """
+        if self._session is None:
+            raise ValueError("No active session")
+        content, features = from_synced_data(*self._session, self._items)
+        path = self.write(content, features=[features])
+        self._session, self._items = None, []
+        return path
+
+    def __enter__(self) -> DataStorage:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None and self._session is not None:
+            self.end_session()
+        self._session, self._items = None, []
+
+
+def _holds(target: Path, content: DatasetContent) -> bool:
+    """Say whether `target` is the dataset of `content`'s key already; refuse another video's."""
+    existing = _existing(target)
+    if existing is None:
+        return False
+    mine, theirs = content.provenance["video"], existing.video
+    if theirs["digest"] != mine["digest"]:
+        raise SessionConflict(
+            str(target),
+            f"session {content.session_id!r}",
+            f"the dataset of another video, {theirs['name']} (sha256 {theirs['digest'][:16]}...)",
+            f"none, or that of {mine['name']} (sha256 {mine['digest'][:16]}...)",
+            "Give one of the two recordings another session_id, or another datasets folder.",
+        )
+    return existing.dataset_key == content.dataset_key
+
+
+def _carry_over(temporary: Temporary, target: Path, *, session_id: str) -> None:
+    """Copy into `temporary` the features that only `target` has, as far as they are sound."""
+    with (
+        open_dataset(target) as old,
+        temporary.spool() as spool,
+        open_spool(spool, "r+") as file,
+    ):
+        if not np.array_equal(old.pts, file["/frames/pts"][...]):
+            return
+        for key in old.feature_keys:
+            if key in file["/features"]:
+                continue
+            try:
+                write_features(file, _stored(old.features(key), key), session_id=session_id)
+            except OSError as error:
+                spool.raise_error()
+                del file["/features"][key]
+                logger.warning("%s: features %s are damaged and left out: %s", target, key, error)
+
+
+def _stored(node: Any, key: str) -> FeatureBlocks:
+    return FeatureBlocks(
+        key=key,
+        dim=node.shape[1],
+        attrs={name: str(node.attrs[name]) for name in schema.FEATURE_ATTRS},
+        blocks=(node[row : row + CARRY_ROWS] for row in range(0, len(node), CARRY_ROWS)),
+    )

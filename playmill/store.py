@@ -1,0 +1,313 @@
+"""Store: where requests, manifests, parts and markers lie on disk. The truth about every job.
+
+Nothing is written twice in place: a file appears whole (temporary name, fsync, link or rename).
+
+    jobs/<job_id>/request.json     who asked for what; replaced when it is submitted again
+                  manifest.json    write-once
+                  failed.json cancelled.json published.json     how it ended
+                  attempts/<step>.<n>.json (begun) and <step>.<n>.failed.json
+    parts/<parts_key>/<chunk>/<attempt>/        zarr
+                      commits/<chunk>.json      put-if-absent: names the winning attempt
+                      attempts/<chunk>.<n>.json and <chunk>.<n>.failed.json
+    sessions/<folder>.json         which submission the published dataset of a session is of
+    weights/<sha256>.<suffix>      weights files, by their digest
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playmill.errors import PlaymillError
+from playmill.jobs import MAX_ATTEMPTS, Attempts, Commit, JobFacts, Request, Step
+from playmill.manifest import Manifest, file_digest
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_temporary(path: Path, value: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(value, stream, ensure_ascii=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return temporary
+
+
+def put_if_absent(path: Path, value: dict[str, Any]) -> bool:
+    """Write JSON to `path` unless it exists; say whether this call wrote it."""
+    temporary = _write_temporary(path, value)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    _fsync_folder(path.parent)
+    return True
+
+
+def replace(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON to `path`, whole at every moment."""
+    os.replace(_write_temporary(path, value), path)
+    _fsync_folder(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in `path`; None where there is no file."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The store under `root`."""
+
+    root: Path
+
+    # Jobs
+
+    def job_folder(self, job_id: str) -> Path:
+        """Return where a job's markers lie."""
+        if len(job_id) != 64 or not set(job_id) <= set("0123456789abcdef"):
+            raise ValueError(f"{job_id!r} is no job id (64 hex digits)")
+        return self.root / "jobs" / job_id
+
+    def job_ids(self) -> Iterator[str]:
+        """Yield every job that was ever submitted, in no order."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.root / "jobs") as entries:
+            for entry in entries:
+                if len(entry.name) == 64:
+                    yield entry.name
+
+    def submit(self, request: Request) -> None:
+        """Store a request; somebody asks for it, so it gets all its tries anew."""
+        replace(self.job_folder(request.job_id) / "request.json", request.to_json())
+        self.forget_attempts(request.job_id)
+
+    def forget_attempts(self, job_id: str) -> None:
+        """Let a job be tried anew, also one that failed or was cancelled."""
+        folder = self.job_folder(job_id)
+        shutil.rmtree(folder / "attempts", ignore_errors=True)
+        manifest = self.manifest(job_id)
+        if manifest is not None:
+            shutil.rmtree(self._parts(manifest.parts_key) / "attempts", ignore_errors=True)
+        for name in ("failed.json", "cancelled.json"):
+            (folder / name).unlink(missing_ok=True)
+
+    def request(self, job_id: str) -> Request:
+        """Return a job's request; raise FileNotFoundError for an unknown job."""
+        path = self.job_folder(job_id) / "request.json"
+        value = read_json(path)
+        if value is None:
+            raise FileNotFoundError(f"no job {job_id} in {self.root}")
+        return Request.from_json(value)
+
+    def manifest(self, job_id: str) -> Manifest | None:
+        """Return a job's manifest; None before it is planned."""
+        value = read_json(self.job_folder(job_id) / "manifest.json")
+        return None if value is None else Manifest.from_json(value)
+
+    def put_manifest(self, job_id: str, manifest: Manifest) -> None:
+        """Store a manifest, once."""
+        put_if_absent(self.job_folder(job_id) / "manifest.json", manifest.to_json())
+
+    def ending(self, job_id: str, name: str) -> dict[str, Any] | None:
+        """Return the marker "failed", "cancelled" or "published" of a job."""
+        return read_json(self.job_folder(job_id) / f"{name}.json")
+
+    def end(self, job_id: str, name: str, value: dict[str, Any]) -> bool:
+        """Put the marker "failed", "cancelled" or "published"; say whether it is new."""
+        return put_if_absent(self.job_folder(job_id) / f"{name}.json", value)
+
+    def unpublish(self, job_id: str) -> None:
+        """Take back a published marker whose dataset is no longer there."""
+        (self.job_folder(job_id) / "published.json").unlink(missing_ok=True)
+
+    # Sessions
+
+    def session_owner(self, folder: str) -> dict[str, Any] | None:
+        """Return which submission published a session's dataset: job_id, recording, submitted_ns."""
+        return read_json(self.root / "sessions" / f"{folder}.json")
+
+    def own_session(self, folder: str, request: Request) -> None:
+        """Note that the dataset in `folder` is now that of `request`."""
+        owner = {
+            "job_id": request.job_id,
+            "recording": str(request.recording),
+            "submitted_ns": request.submitted_ns,
+        }
+        replace(self.root / "sessions" / f"{folder}.json", owner)
+
+    # Parts
+
+    def _parts(self, parts_key: str) -> Path:
+        if len(parts_key) != 64 or not set(parts_key) <= set("0123456789abcdef"):
+            raise ValueError(f"{parts_key!r} is no parts key (64 hex digits)")
+        return self.root / "parts" / parts_key
+
+    def part_folder(self, parts_key: str, chunk_index: int, attempt: str) -> Path:
+        """Return where one attempt's part of a chunk lies."""
+        return self._parts(parts_key) / f"{chunk_index:06d}" / attempt
+
+    def _commit_path(self, parts_key: str, chunk_index: int) -> Path:
+        return self._parts(parts_key) / "commits" / f"{chunk_index:06d}.json"
+
+    def committed(self, parts_key: str) -> frozenset[int]:
+        """Return the chunks that have a commit marker."""
+        try:
+            names = os.listdir(self._parts(parts_key) / "commits")
+        except FileNotFoundError:
+            return frozenset()
+        return frozenset(int(name[:6]) for name in names if not name.startswith("."))
+
+    def commit(self, parts_key: str, commit: Commit) -> bool:
+        """Put a chunk's commit marker; say whether this attempt won."""
+        return put_if_absent(self._commit_path(parts_key, commit.chunk_index), commit.to_json())
+
+    def read_commit(self, parts_key: str, chunk_index: int) -> Commit | None:
+        """Return a chunk's commit marker, if there is one."""
+        value = read_json(self._commit_path(parts_key, chunk_index))
+        return None if value is None else Commit.from_json(value)
+
+    def drop_commit(self, parts_key: str, commit: Commit) -> None:
+        """Remove a marker whose part is damaged, unless another attempt has replaced it."""
+        if self.read_commit(parts_key, commit.chunk_index) == commit:
+            self._commit_path(parts_key, commit.chunk_index).unlink(missing_ok=True)
+            folder = self.part_folder(parts_key, commit.chunk_index, commit.attempt)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    # Attempts: counted on the store, so that the loss of the queue does not change the count
+
+    def _attempt_prefix(self, step: Step) -> Path:
+        if step.parts_key is not None:
+            return self._parts(step.parts_key) / "attempts" / f"{step.chunk_index:06d}"
+        return self.job_folder(step.job_id) / "attempts" / step.verb
+
+    def begin_attempt(self, step: Step, *, who: str) -> str | None:
+        """Count a new try of `step`; return its name, or None when there were enough."""
+        prefix = self._attempt_prefix(step)
+        begun = {"who": who, "started_s": time.time()}
+        for number in range(1, MAX_ATTEMPTS + 1):
+            if put_if_absent(prefix.parent / f"{prefix.name}.{number}.json", begun):
+                return f"{number}-{secrets.token_hex(4)}"
+        return None
+
+    def fail_attempt(self, step: Step, attempt: str, error: Exception, *, hopeless: bool) -> None:
+        """Record why a try failed."""
+        prefix = self._attempt_prefix(step)
+        number = attempt.partition("-")[0]
+        known = isinstance(error, PlaymillError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        put_if_absent(
+            prefix.parent / f"{prefix.name}.{number}.failed.json",
+            {"error": reason, "hopeless": hopeless, "failed_s": time.time()},
+        )
+
+    def _attempts_in(self, folder: Path) -> dict[str, Attempts]:
+        """Return the attempts of every step that has any in `folder`, by file name prefix."""
+        begun: dict[str, int] = {}
+        failed: dict[str, int] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(folder):
+                prefix, _, rest = name.partition(".")
+                number, _, kind = rest.partition(".")
+                if not prefix or not number.isdigit():
+                    continue
+                counts = failed if kind == "failed.json" else begun
+                counts[prefix] = max(counts.get(prefix, 0), int(number))
+        found: dict[str, Attempts] = {}
+        for prefix, count in begun.items():
+            last = failed.get(prefix, 0)
+            value = read_json(folder / f"{prefix}.{last}.failed.json") if last == count else None
+            value = value or {"failed_s": 0.0, "error": None, "hopeless": False}
+            found[prefix] = Attempts(
+                begun=count,
+                failed_at_s=value["failed_s"],
+                error=value["error"],
+                hopeless=value["hopeless"],
+            )
+        return found
+
+    # Everything about one job
+
+    def facts(
+        self,
+        job_id: str,
+        *,
+        running: frozenset[str] = frozenset(),
+        waiting: frozenset[str] = frozenset(),
+    ) -> JobFacts:
+        """Gather what `remaining()` needs.
+
+        Args:
+            running: names of the steps with a live lease.
+            waiting: names of the steps that lie in the queue.
+        """
+        failed = self.ending(job_id, "failed")
+        published = self.ending(job_id, "published") is not None
+        cancelled = self.ending(job_id, "cancelled") is not None
+        manifest = self.manifest(job_id)
+        parts_key = manifest.parts_key if manifest else None
+        attempts = {
+            f"{verb}:{job_id}": tried
+            for verb, tried in self._attempts_in(self.job_folder(job_id) / "attempts").items()
+        }
+        if parts_key is not None:
+            for chunk, tried in self._attempts_in(self._parts(parts_key) / "attempts").items():
+                attempts[f"extract:{parts_key}:{int(chunk)}"] = tried
+        return JobFacts(
+            job_id=job_id,
+            manifest=manifest,
+            parts_key=parts_key,
+            committed=self.committed(parts_key) if parts_key else frozenset(),
+            attempts=attempts,
+            busy=running | waiting,
+            running=running,
+            published=published,
+            failed=failed["reason"] if failed else None,
+            cancelled=cancelled,
+        )
+
+    # Weights
+
+    def add_weights(self, path: Path) -> str:
+        """Copy a weights file into the store; return its sha256 hex digest."""
+        digest = file_digest(path)
+        assert digest is not None
+        target = self.root / "weights" / f"{digest}{path.suffix}"
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}"
+            shutil.copyfile(path, temporary)
+            os.replace(temporary, target)
+        return digest
+
+    def weights(self, digest: str | None) -> Path | None:
+        """Return the weights file with this digest; None for None."""
+        if digest is None:
+            return None
+        found = sorted((self.root / "weights").glob(f"{digest}.*"))
+        if not found:
+            raise FileNotFoundError(f"no weights {digest} in {self.root}; submit the job again")
+        return found[0]

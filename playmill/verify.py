@@ -1,0 +1,384 @@
+"""Check a dataset file against every promise of the format.
+
+Reads every byte once, and computes again what follows from something else in the file: frame times,
+assignment, actions. Memory does not grow with features, pictures and raw logs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from math import ceil, isinf, prod
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from playmill import actions, schema, synchronizer
+from playmill.config import POLICIES
+from playmill.dataset import Dataset, open_dataset
+from playmill.errors import DatasetError
+from playmill.inputs.events import DEVICES, KINDS, InputEvents
+
+BLOCK_BYTES = 16 << 20
+"""What is held of a large array at a time."""
+_UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError, DatasetError)
+"""What h5py raises for a damaged file, and what follows from nonsense in it."""
+
+
+def verify(path: str | PathLike[str]) -> list[str]:
+    """Return a sentence for each broken promise of the dataset file `path`; empty: it is sound.
+
+    A file that is missing, or no dataset, has one problem. When arrays are missing or damaged, what
+    they mean is not looked at.
+    """
+    try:
+        dataset = open_dataset(Path(path))
+    except (DatasetError, OSError) as error:
+        return [error.problem if isinstance(error, DatasetError) else str(error)]
+    with dataset:
+        for checks in ((_attributes, _arrays), (_bytes, _text), (_frames, _inputs), (_sync,)):
+            problems = [problem for check in checks for problem in _run(check, dataset)]
+            if problems:
+                return problems
+    return []
+
+
+def _run(check: Callable[[Dataset], Iterator[str]], dataset: Dataset) -> Iterator[str]:
+    try:
+        yield from check(dataset)
+    except _UNREADABLE as error:
+        what = (check.__doc__ or "").split(":")[0].lower()
+        yield f"{what} cannot be read: {type(error).__name__}: {error}"
+
+
+# ---- form ---------------------------------------------------------------------------------------
+
+
+def _attributes(dataset: Dataset) -> Iterator[str]:
+    """Attributes: those of the groups."""
+    for path, specs in schema.GROUPS.items():
+        group = dataset.h5.get(path)
+        if not isinstance(group, h5py.Group):
+            yield f"group {path} is missing"
+            continue
+        yield from _attrs_of(group, specs)
+
+
+def _attrs_of(node: Any, specs: tuple[schema.Attr, ...]) -> Iterator[str]:
+    for spec in specs:
+        if spec.name not in node.attrs:
+            yield f"{node.name}: attribute {spec.name} is missing"
+        elif problem := _wrong_attr(node, spec):
+            yield f"{node.name}: attribute {spec.name} {problem}"
+    for name in sorted(set(node.attrs) - {spec.name for spec in specs}):
+        yield f"{node.name}: attribute {name} is not of the format"
+
+
+def _wrong_attr(node: Any, spec: schema.Attr) -> str:
+    stored = node.attrs.get_id(spec.name)
+    if spec.type in ("int64", "float64"):
+        good = stored.shape == () and stored.dtype == np.dtype(spec.type)
+        return "" if good else f"is {stored.dtype} {stored.shape}, not one {spec.type}"
+    text = h5py.check_string_dtype(stored.dtype)
+    if text is None or text.encoding != "utf-8" or text.length is not None:
+        return f"is {stored.dtype}, not variable-length utf-8"
+    if len(stored.shape) != (spec.type == "utf-8 list"):
+        return f"has shape {stored.shape}, expected {spec.type}"
+    if spec.type == "JSON":
+        try:
+            json.loads(node.attrs[spec.name])
+        except ValueError as error:
+            return f"is not JSON: {error}"
+    return ""
+
+
+def _stored_arrays(dataset: Dataset) -> Iterator[tuple[schema.Array, str]]:
+    """Yield every array that must be there, or is there, with its path."""
+    for spec in schema.ARRAYS:
+        if spec.path == "/features/<key>":
+            for key in dataset.feature_keys:
+                yield spec, f"/features/{key}"
+        elif not spec.optional or spec.path in dataset.h5:
+            yield spec, spec.path
+
+
+def _arrays(dataset: Dataset) -> Iterator[str]:
+    """Arrays: their types, shapes, filters and attributes."""
+    lengths: dict[str, int] = {}
+    known = set(schema.GROUPS)
+    for spec, path in _stored_arrays(dataset):
+        known.add(path)
+        node = dataset.h5.get(path)
+        if not isinstance(node, h5py.Dataset):
+            yield f"{path} is missing"
+            continue
+        yield from _wrong_array(node, spec, lengths if spec.layout != "features" else dict(lengths))
+        yield from _attrs_of(node, spec.attrs)
+    for key in dataset.feature_keys:
+        if not schema.is_feature_key(key):
+            yield f"/features: {key!r} is no feature key"
+    if lengths.get("N") == 0:
+        yield "there is no frame"
+    found: list[str] = []
+    dataset.h5.visit(lambda name: found.append(f"/{name}"))
+    for path in sorted(set(found) - known):
+        yield f"{path} is not of the format"
+
+
+def _wrong_array(node: Any, spec: schema.Array, lengths: dict[str, int]) -> Iterator[str]:
+    if spec.dtype == "utf-8":
+        text = h5py.check_string_dtype(node.dtype)
+        if text is None or text.encoding != "utf-8" or text.length is not None:
+            yield f"{node.name} is {node.dtype}, not variable-length utf-8"
+    elif node.dtype != np.dtype(spec.dtype):
+        yield f"{node.name} is {node.dtype}, not {spec.dtype}"
+    if len(node.shape) != len(spec.shape):
+        yield f"{node.name} has shape {node.shape}, not ({', '.join(spec.shape)})"
+        return
+    for letter, length in zip(spec.shape, node.shape, strict=True):
+        name, _, more = letter.partition("+")
+        known = int(name) if name.isdigit() else lengths.get(name)
+        expected = length - int(more or 0) if known is None else known
+        lengths[name] = expected
+        if length != expected + int(more or 0):
+            yield f"{node.name} has shape {node.shape}; expected {letter} = {expected}{_plus(more)}"
+    chunks = schema.hdf5_chunks(spec, node.shape, node.dtype.itemsize)
+    filters = (chunks is not None, spec.layout == "labels" and chunks is not None)
+    if (node.fletcher32, node.shuffle) != filters or (node.chunks is None) != (chunks is None):
+        yield f"{node.name} is not stored with the filters of {spec.layout}"
+
+
+def _plus(more: str) -> str:
+    return f" + {more}" if more else ""
+
+
+# ---- bytes --------------------------------------------------------------------------------------
+
+
+def _bytes(dataset: Dataset) -> Iterator[str]:
+    """Arrays: every stored byte, against its checksum."""
+    for spec, path in _stored_arrays(dataset):
+        node = dataset.h5[path]
+        try:
+            if node.chunks is not None and not _all_chunks_stored(node):
+                yield f"{path} lacks chunks, or has some without a checksum"
+            for block in _blocks(node):
+                if spec.layout == "features" and not _finite(block):
+                    yield f"{path} holds values that are not finite"
+                    break
+        except (OSError, RuntimeError, ValueError) as error:
+            yield f"{path} is damaged: {error}"
+
+
+def _all_chunks_stored(node: Any) -> bool:
+    """Say whether every chunk is there, once, with all filters; HDF5 reads a missing one as 0."""
+    found: set[tuple[int, ...]] = set()
+    masks: list[int] = []
+
+    def see(chunk: Any) -> None:
+        found.add(tuple(chunk.chunk_offset))
+        masks.append(chunk.filter_mask)
+
+    node.id.chunk_iter(see)
+    lengths = zip(node.shape, node.chunks, strict=True)
+    expected = prod(ceil(length / chunk) for length, chunk in lengths)
+    inside = all(bool((np.array(offset) < node.shape).all()) for offset in found)
+    return len(found) == len(masks) == expected and not any(masks) and inside
+
+
+def _blocks(node: Any) -> Iterator[NDArray[Any]]:
+    """Yield the rows of an array in order, whole chunks at a time."""
+    if 0 in node.shape:
+        return
+    chunk = node.chunks[0] if node.chunks else len(node)
+    row_bytes = node.dtype.itemsize * prod(node.shape[1:])
+    rows = max(1, BLOCK_BYTES // (row_bytes * chunk)) * chunk
+    for start in range(0, len(node), rows):
+        yield node[start : start + rows]
+
+
+def _finite(block: NDArray[np.float16]) -> bool:
+    """Say whether no value is infinite or NaN: no float16 whose exponent bits are all set."""
+    return not bool(((block.view(np.uint16) & 0x7C00) == 0x7C00).any())
+
+
+def text_digest(node: Any) -> str:
+    """Return the sha256 hex digest of all text in `node`, which HDF5 itself does not protect.
+
+    Taken of the JSON list (no blanks, ASCII only) of [path, attribute, value], ordered by path and
+    attribute, and of [path, "", values] for arrays of strings. `node` is a feature array, or the
+    whole file, which leaves /features out; text_digest itself is left out.
+    """
+    entries: list[tuple[str, str, Any]] = []
+    nodes = [node]
+    if isinstance(node, h5py.Group):
+        node.visititems(lambda _, found: nodes.append(found))
+    for found in nodes:
+        if found is not node and found.name.startswith("/features/"):
+            continue
+        for name in found.attrs:
+            if name != "text_digest":
+                entries.append((found.name, name, _plain(found.attrs[name])))
+        if isinstance(found, h5py.Dataset) and found.dtype.kind == "O":
+            entries.append((found.name, "", _plain(found.asstr()[...])))
+    entries.sort(key=lambda entry: entry[:2])
+    return hashlib.sha256(json.dumps(entries, separators=(",", ":")).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, h5py.Empty):
+        return []
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+def _text(dataset: Dataset) -> Iterator[str]:
+    """Text: attributes and strings, against their digests."""
+    nodes = [dataset.h5, *(dataset.features(key) for key in dataset.feature_keys)]
+    for node in nodes:
+        if text_digest(node) != node.attrs["text_digest"]:
+            yield f"{node.name}: the text is not the one that was written (text_digest differs)"
+
+
+# ---- meaning ------------------------------------------------------------------------------------
+
+
+def _frames(dataset: Dataset) -> Iterator[str]:
+    """Frames: times, pts, flags and what the file says of itself."""
+    if dataset.clock not in schema.CLOCKS:
+        yield f"clock is {dataset.clock!r}, not one of {', '.join(schema.CLOCKS)}"
+    if int(dataset.h5.attrs["schema_version"]) != schema.SCHEMA_VERSION:
+        yield f"schema_version is {dataset.h5.attrs['schema_version']}"
+    if not isinstance(json.loads(dataset.h5.attrs["warnings"]), list):
+        yield "warnings is not a list"
+    video = dataset.provenance.get("video")
+    if not isinstance(video, dict) or not {"name", "digest"} <= set(video):
+        yield "provenance does not name the video and its digest"
+    times, pts = dataset.timestamps_us, dataset.pts
+    for name, values in (("timestamp_us", times), ("pts", pts)):
+        if bool((values[1:] <= values[:-1]).any()):
+            at = int(np.argmax(values[1:] <= values[:-1])) + 1
+            yield f"/frames/{name} does not increase strictly at frame {at}"
+    formula = _times(pts, dataset)
+    if not np.array_equal(times, formula):
+        at = int(np.argmax(times != formula))
+        yield f"/frames/timestamp_us of frame {at} is {times[at]}, but {formula[at]} by its pts"
+    if dataset.names("/frames/flags") != schema.FRAME_FLAGS:
+        yield f"/frames/flags: names are not {', '.join(schema.FRAME_FLAGS)}"
+    if bool((dataset.flags >> len(schema.FRAME_FLAGS)).any()):
+        yield "/frames/flags has bits without a name"
+
+
+def _times(pts: NDArray[np.int64], dataset: Dataset) -> NDArray[np.object_]:
+    """Return (N,) Python ints: the formula for frame times, exactly."""
+    num, den = dataset.time_base.numerator, dataset.time_base.denominator
+    ticks = pts.astype(object)
+    return np.asarray(dataset.pts_zero_us + (2 * ticks * num * 1_000_000 + den) // (2 * den))
+
+
+def _inputs(dataset: Dataset) -> Iterator[str]:
+    """Inputs: order, names and offsets."""
+    array = dataset.array
+    times = array("/inputs/timestamp_us")
+    if bool((times[1:] < times[:-1]).any()):
+        yield "/inputs/timestamp_us is not ascending"
+    device, kind, code = (array(f"/inputs/{name}") for name in ("device", "kind", "code"))
+    codes, code_device = _codes(dataset), array("/inputs/code_device")
+    for name, names in (("device", DEVICES), ("kind", KINDS)):
+        if dataset.names(f"/inputs/{name}") != names:
+            yield f"/inputs/{name}: names are not {', '.join(names)}"
+    for name, values, stop in (
+        ("device", device, len(DEVICES)),
+        ("kind", kind, len(KINDS)),
+        ("code", code, len(codes)),
+        ("code_device", code_device, len(DEVICES)),
+    ):
+        if bool((values >= stop).any()) or bool((values.astype(np.int64) < -1).any()):
+            yield f"/inputs/{name} has values beyond its {stop} names"
+            return
+    coded = code >= 0
+    if bool((code_device[code[coded]] != device[coded]).any()):
+        yield "/inputs/code names a code of another device"
+    if len(set(zip(codes, code_device.tolist(), strict=True))) < len(codes):
+        yield "/inputs/codes names one twice"
+    for name in ("raw", "rejected_raw"):
+        yield from _wrong_offsets(f"/inputs/{name}_offsets", dataset, dataset.h5[f"/inputs/{name}"])
+    total = int(dataset.h5["/inputs/rejected_line"].attrs["total"])
+    if total < len(array("/inputs/rejected_line")):
+        yield f"/inputs/rejected_line: total is {total}, fewer than are kept"
+
+
+def _wrong_offsets(path: str, dataset: Dataset, into: Any) -> Iterator[str]:
+    offsets = dataset.array(path)
+    ends = (int(offsets[0]), int(offsets[-1])) if len(offsets) else ()
+    if ends != (0, len(into)) or bool((np.diff(offsets) < 0).any()):
+        yield f"{path} does not ascend from 0 to {len(into)}"
+
+
+def _codes(dataset: Dataset) -> tuple[str, ...]:
+    return tuple(dataset.h5["/inputs/codes"].asstr()[...].tolist())
+
+
+def _sync(dataset: Dataset) -> Iterator[str]:
+    """Synchronization: assignment and actions, computed again."""
+    attrs = dataset.h5["/sync"].attrs
+    window_ms = float(attrs["window_ms"])
+    if attrs["policy"] not in POLICIES:
+        yield f"/sync: policy is {attrs['policy']!r}, not one of {', '.join(POLICIES)}"
+        return
+    alignment = synchronizer.align(
+        dataset.timestamps_us,
+        dataset.array("/inputs/timestamp_us"),
+        policy=attrs["policy"],
+        window_us=None if isinf(window_ms) else round(window_ms * 1000),
+        latency_us=round(float(attrs["latency_ms"]) * 1000),
+    )
+    for name in ("frame", "offsets", "events"):
+        yield from _differs(dataset, f"/sync/{name}", getattr(alignment, name))
+    acts = actions.build(dataset.timestamps_us, _events(dataset), alignment)
+    counts = {
+        "assigned": alignment.assigned,
+        "unassigned": alignment.unassigned,
+        "auto_repeats": acts.auto_repeats,
+        "orphan_releases": acts.orphan_releases,
+    }
+    for name, count in counts.items():
+        if int(attrs[name]) != count:
+            yield f"/sync: {name} is {attrs[name]}, but the arrays say {count}"
+    for spec in schema.ARRAYS:
+        if spec.path.startswith("/actions/"):
+            yield from _differs(dataset, spec.path, getattr(acts, spec.path[len("/actions/") :]))
+    for path, names in (
+        ("keys", acts.key_names),
+        ("buttons", acts.button_names),
+        ("axes", acts.axis_names),
+    ):
+        if dataset.names(f"/actions/{path}") != names:
+            yield f"/actions/{path}: names do not follow from /inputs/codes"
+
+
+def _differs(dataset: Dataset, path: str, expected: NDArray[Any]) -> Iterator[str]:
+    values = dataset.array(path)
+    if values.shape != expected.shape or not np.array_equal(values, expected):
+        yield f"{path} does not follow from /inputs by the stated policy"
+
+
+def _events(dataset: Dataset) -> InputEvents:
+    """Return the log's events as arrays, without what was logged word by word."""
+    array = dataset.array
+    return InputEvents(
+        timestamp_us=array("/inputs/timestamp_us"),
+        device=array("/inputs/device"),
+        kind=array("/inputs/kind"),
+        code=array("/inputs/code"),
+        codes=_codes(dataset),
+        code_device=array("/inputs/code_device"),
+        value=array("/inputs/value"),
+        raw=np.zeros(0, np.uint8),
+        raw_offsets=array("/inputs/raw_offsets"),
+        mouse_unit=str(dataset.h5["/actions/mouse"].attrs["unit"]),
+    )

@@ -1,0 +1,51 @@
+"""One try of one step: leased, counted on the store, its failure recorded there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+
+from playmill.errors import EncoderError, RecordingError, UsageError
+from playmill.jobs import Step, open_steps
+from playmill.store import Store
+from tasks import broker
+from tasks.advance import advance
+from tasks.app import settings
+
+log = logging.getLogger(__name__)
+
+HOPELESS = (RecordingError, EncoderError, UsageError)
+"""Errors that another try cannot mend."""
+
+
+def attempt(step: Step, work: Callable[[Store, str], None]) -> None:
+    """Do `work(store, attempt)` unless the step is done, is another's, or was tried too often.
+
+    Safe to run twice and at once: a second message finds the lease taken, or the work done.
+    Whatever happens, the job is advanced afterwards, so that a message lost in between two
+    steps is made up for.
+    """
+    store = Store(settings().store)
+    broker.forget_sent(step)
+    if step in open_steps(store.facts(step.job_id)):
+        with broker.leased(step) as mine:
+            if not mine:
+                return
+            # Asked again: the lease may have become free because the step was finished.
+            if step in open_steps(store.facts(step.job_id)):
+                _try(store, step, work)
+    advance(store, [step.job_id])
+
+
+def _try(store: Store, step: Step, work: Callable[[Store, str], None]) -> None:
+    name = store.begin_attempt(step, who=f"{socket.gethostname()}:{os.getpid()}")
+    if name is None:
+        return
+    place = {"job": step.job_id, "chunk": step.chunk_index, "action": step.verb}
+    try:
+        work(store, name)
+    except Exception as error:
+        log.exception("%s failed in attempt %s", step.name, name, extra=place)
+        store.fail_attempt(step, name, error, hopeless=isinstance(error, HOPELESS))

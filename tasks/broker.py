@@ -1,0 +1,134 @@
+"""What we ask of Redis beside the queue: leases, and which steps wait.
+
+Everything here may vanish at any moment; that costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Iterator
+from functools import cache
+
+import redis
+
+from playmill.jobs import Step
+from tasks.app import CPU_QUEUE, GPU_QUEUE, KEY_PREFIX, app, settings
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 45
+"""A lease that is not renewed for this long is free: its worker is dead or paused."""
+RENEW_S = 10
+SENT_S = 20
+"""A step that was sent is not sent again for this long: its message may be between two hands."""
+_LEASE, _SENT = f"{KEY_PREFIX}lease:", f"{KEY_PREFIX}sent:"
+
+# Redis may have been emptied meanwhile: a lease that nobody has is taken again.
+_RENEW = """
+local holder = redis.call('get', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('set', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
+_RELEASE = """
+if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
+return 0
+"""
+
+
+@cache
+def client() -> redis.Redis:
+    """Return this process's own connection to the broker's Redis."""
+    url = settings().broker_url.replace("redis+socket://", "unix://", 1)
+    url = url.replace("?virtual_host=", "?db=", 1)
+    return redis.Redis.from_url(url, socket_timeout=30, health_check_interval=25)
+
+
+class Lease:
+    """The sole right to work on a step, renewed in the background while it is held."""
+
+    def __init__(self, step: Step) -> None:
+        self._key = _LEASE + step.name
+        self._token = secrets.token_hex(8)
+        self._released = threading.Event()
+
+    def acquire(self) -> bool:
+        """Take the lease if nobody holds it, and keep it until `release`."""
+        if not client().set(self._key, self._token, nx=True, ex=LEASE_S):
+            return False
+        threading.Thread(target=self._renew, name="lease", daemon=True).start()
+        return True
+
+    def _renew(self) -> None:
+        while not self._released.wait(RENEW_S):
+            # A Redis that is away loses the lease at worst, and then work is done twice.
+            with contextlib.suppress(redis.RedisError):
+                client().eval(_RENEW, 1, self._key, self._token, LEASE_S)
+
+    def release(self) -> None:
+        """Give the lease back, if it is still ours."""
+        self._released.set()
+        with contextlib.suppress(redis.RedisError):
+            client().eval(_RELEASE, 1, self._key, self._token)
+
+
+@contextlib.contextmanager
+def leased(step: Step) -> Iterator[bool]:
+    """Hold the lease of `step` for a block; the value says whether it could be had."""
+    lease = Lease(step)
+    if not lease.acquire():
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lease.release()
+
+
+def running() -> frozenset[str]:
+    """Return the names of all steps that somebody holds a lease on."""
+    keys = client().scan_iter(match=f"{_LEASE}*", count=1000)
+    return frozenset(key.decode()[len(_LEASE) :] for key in keys)
+
+
+def waiting() -> frozenset[str]:
+    """Return the names of all steps that lie in the queues, or were sent a moment ago."""
+    names = {key.decode()[len(_SENT) :] for key in client().scan_iter(f"{_SENT}*", count=1000)}
+    for queue in (GPU_QUEUE, CPU_QUEUE):
+        for message in client().lrange(KEY_PREFIX + queue, 0, -1):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                names.add(json.loads(message)["headers"]["id"])
+    return frozenset(names)
+
+
+def room() -> int:
+    """Return how many more chunks the queue should take."""
+    return settings().max_waiting - int(client().llen(KEY_PREFIX + GPU_QUEUE))
+
+
+def send(step: Step, *, time_limit_s: float | None = None) -> None:
+    """Put a step on its queue, unless that was done a moment ago."""
+    if not client().set(_SENT + step.name, "1", nx=True, ex=SENT_S):
+        return
+    args = [step.job_id] if step.chunk_index is None else [step.job_id, step.chunk_index]
+    app.send_task(
+        f"playmill.{step.verb}", args, task_id=step.name, time_limit=time_limit_s, retry=True
+    )
+
+
+def forget_sent(step: Step) -> None:
+    """Let a step be sent again at once: its message has arrived."""
+    with contextlib.suppress(redis.RedisError):
+        client().delete(_SENT + step.name)
+
+
+def running_or_none() -> frozenset[str]:
+    """Return `running()`, or nothing where Redis cannot be asked."""
+    try:
+        return running()
+    except redis.RedisError:
+        return frozenset()

@@ -1,0 +1,86 @@
+"""consolidate(job): verify, synchronize, publish. Believes only the store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from playmill.consolidation import consolidate as publish
+from playmill.errors import PartError, SessionConflict
+from playmill.jobs import Step
+from playmill.storage import DataStorage, session_folder
+from playmill.store import Store
+from tasks.app import app, settings
+from tasks.attempt import attempt
+from tasks.ingest import recording_of
+
+log = logging.getLogger(__name__)
+
+
+@app.task(name="playmill.consolidate")
+def consolidate(job_id: str) -> None:
+    """Publish one job's dataset once all its chunks are committed."""
+    attempt(Step(verb="consolidate", job_id=job_id), lambda store, _: _publish(store, job_id))
+
+
+def _publish(store: Store, job_id: str) -> None:
+    request = store.request(job_id)
+    recording = recording_of(request)
+    manifest = store.manifest(job_id)
+    if manifest is None:
+        raise FileNotFoundError(f"the manifest of job {job_id} has gone from {store.root}")
+    folder = session_folder(manifest.session_id)
+    owner = store.session_owner(folder)
+    if owner is not None and owner["submitted_ns"] > request.submitted_ns:
+        reason = f"a newer submission of this session has been published: job {owner['job_id']}"
+        store.end(job_id, "cancelled", {"reason": reason})
+        return
+    found = [store.read_commit(manifest.parts_key, chunk.index) for chunk in manifest.chunks]
+    commits = [commit for commit in found if commit is not None]
+    if len(commits) < len(found):
+        raise PartError(str(store.root), "a commit marker has gone since it was listed")
+    parts = [
+        store.part_folder(manifest.parts_key, commit.chunk_index, commit.attempt)
+        for commit in commits
+    ]
+    try:
+        summary = publish(
+            recording, manifest, commits, parts=parts, storage=DataStorage(settings().datasets)
+        )
+    except PartError as error:
+        # The chunk is computed again; everything else stays.
+        for commit, part in zip(commits, parts, strict=True):
+            if Path(error.path) == part:
+                store.drop_commit(manifest.parts_key, commit)
+        raise
+    except SessionConflict as error:
+        raise _naming_both(error, str(recording.path), owner) from error
+    store.own_session(folder, request)
+    value = asdict(summary) | {
+        "dataset": summary.dataset.relative_to(settings().datasets).as_posix(),
+        "dataset_key": manifest.dataset_key,
+        "session_id": manifest.session_id,
+        "published_s": time.time(),
+        "chunk_seconds": [commit.seconds for commit in commits],
+        "hardware": sorted({commit.hardware for commit in commits}),
+    }
+    store.end(job_id, "published", value)
+    log.info(
+        "published %s: %d frames, %d events",
+        summary.dataset,
+        summary.frames,
+        summary.events,
+        extra={"action": "publish", "job": job_id},
+    )
+
+
+def _naming_both(
+    error: SessionConflict, recording: str, owner: dict[str, object] | None
+) -> SessionConflict:
+    theirs = f" of {owner['recording']}" if owner else ""
+    return SessionConflict(
+        error.path, error.place, f"{error.found}{theirs}", f"{error.expected} ({recording})",
+        error.action,
+    )  # fmt: skip

@@ -1,0 +1,96 @@
+"""extract(job, chunk): decode a chunk and commit its features."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from pathlib import Path
+
+from playmill import encoders
+from playmill.config import PipelineConfig
+from playmill.decode_process import DecodeProcess
+from playmill.errors import EncoderError
+from playmill.extraction import Extractor
+from playmill.frame_processor import FrameProcessor
+from playmill.jobs import Step
+from playmill.manifest import check_unchanged
+from playmill.store import Store
+from tasks.app import app, settings
+from tasks.attempt import attempt
+from tasks.ingest import recording_of
+
+log = logging.getLogger(__name__)
+
+
+@app.task(name="playmill.extract")
+def extract(job_id: str, chunk_index: int) -> None:
+    """Extract one chunk of a job."""
+    manifest = Store(settings().store).manifest(job_id)
+    if manifest is None:
+        return
+    parts_key = manifest.parts_key
+
+    def work(store: Store, name: str) -> None:
+        request = store.request(job_id)
+        recording = recording_of(request)
+        extractor = _extractor(store, manifest.config)
+        _check_weights(extractor, manifest.config.encoder, manifest.weights_digest)
+        chunk = manifest.chunks[chunk_index]
+        folder = store.part_folder(parts_key, chunk_index, name)
+        commit = extractor.extract(recording.source, chunk, manifest, folder=folder)
+        # A video replaced under our hands must not lend its features to the old one's name.
+        check_unchanged(recording, request.sources)
+        store.commit(parts_key, commit)
+        log.info(
+            "chunk %s of %s: %d frames in %.1f s",
+            chunk.id,
+            recording.path.name,
+            len(commit.pts),
+            commit.seconds,
+            extra={"action": "extract", "job": job_id, "chunk": chunk_index},
+        )
+
+    attempt(Step(verb="extract", job_id=job_id, chunk_index=chunk_index, parts_key=parts_key), work)
+
+
+def _extractor(store: Store, config: PipelineConfig) -> Extractor:
+    return _load(
+        str(store.root),
+        config.encoder,
+        config.weights_digest,
+        config.device_class,
+        config.precision,
+        config.batch_size,
+        config.num_threads,
+    )
+
+
+@lru_cache(maxsize=1)
+def _load(
+    store: str,
+    encoder: str,
+    weights_digest: str | None,
+    device: str,
+    precision: str,
+    batch_size: int,
+    num_threads: int,
+) -> Extractor:
+    """Load the backbone once a process; another configuration takes its place."""
+    weights = Store(Path(store)).weights(weights_digest)
+    processor = FrameProcessor.from_encoder(
+        encoders.load(encoder, weights=weights, device=device),
+        precision=precision,
+        batch_size=batch_size,
+        num_threads=num_threads,
+    )
+    return Extractor(processor, DecodeProcess())
+
+
+def _check_weights(extractor: Extractor, encoder: str, expected: str) -> None:
+    loaded = extractor.processor.spec.weights_digest
+    if loaded != expected:
+        raise EncoderError(
+            encoder,
+            f"this worker loaded weights {loaded[:12]}, the job was planned with {expected[:12]}",
+            "Give all hosts the same weights, and submit again.",
+        )

@@ -1,0 +1,44 @@
+"""ingest(job): read what the recording is, index its video, and write the manifest."""
+
+from __future__ import annotations
+
+from playmill import encoders
+from playmill.decode_process import DecodeProcess
+from playmill.jobs import Request, Step
+from playmill.manifest import check_unchanged, make_manifest
+from playmill.recording import Recording, read_recording
+from playmill.store import Store
+from tasks.app import app, settings
+from tasks.attempt import attempt
+
+
+@app.task(name="playmill.ingest")
+def ingest(job_id: str) -> None:
+    """Plan one job."""
+
+    def work(store: Store, _: str) -> None:
+        request = store.request(job_id)
+        recording = recording_of(request)
+        config = request.config
+        spec = encoders.describe(config.encoder, store.weights(config.weights_digest))
+        with DecodeProcess() as decoder:
+            manifest = make_manifest(recording, config, index=decoder.index, encoder=spec)
+        check_unchanged(recording, request.sources)
+        store.put_manifest(job_id, manifest)
+
+    attempt(Step(verb="ingest", job_id=job_id), work)
+
+
+def recording_of(request: Request) -> Recording:
+    """Read a request's recording where it lies on this host.
+
+    Raises:
+        RecordingError: it is unsound, or not what was submitted.
+    """
+    recording = read_recording(
+        settings().roots.resolve(request.recording),
+        identity=request.recording.path,
+        pts_zero_us=request.config.pts_zero_us,
+    )
+    check_unchanged(recording, request.sources)
+    return recording

@@ -1,0 +1,104 @@
+"""Settings: where things run. Read from the environment, here and nowhere else.
+
+Nothing here changes the bytes of a dataset; what does is `playmill.config.PipelineConfig`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from playmill.errors import UsageError
+from playmill.roots import Roots
+
+PREFIX = "PLAYMILL_"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """One deployment, as one process sees it."""
+
+    broker_url: str
+    """Redis, as Celery writes it: redis://, rediss:// or redis+socket://."""
+    store: Path
+    """Folder of requests, parts and markers, shared by all hosts."""
+    datasets: Path
+    """Folder of published datasets, shared by all hosts."""
+    roots: Roots
+    """Named folders of recordings, which may be mounted elsewhere on another host."""
+    inbox: tuple[Path, ...] = ()
+    """Folders that the nightly run searches."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of a worker, and device class of what is submitted."""
+    nightly: str | None = None
+    """Crontab form of the nightly run; None: no nightly run."""
+    reconcile_s: float = 30.0
+    """Pause between two reconciliations by beat."""
+    max_waiting: int = 64
+    """Chunks that may wait in the queue; the rest waits on the store."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Read PLAYMILL_*; raise UsageError for what is missing or malformed."""
+        env = os.environ if env is None else env
+
+        def get(name: str, default: str | None = None) -> str:
+            value = env.get(PREFIX + name) or default
+            if value is None:
+                raise UsageError(
+                    f"{PREFIX}{name} is not set; docs/operations.md lists the settings"
+                )
+            return value
+
+        device = get("DEVICE", "auto")
+        if device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"{PREFIX}DEVICE is {device!r}; choose auto, cpu or cuda")
+        nightly = env.get(PREFIX + "NIGHTLY") or None
+        if nightly is not None and len(nightly.split()) != 5:
+            raise UsageError(f"{PREFIX}NIGHTLY is {nightly!r}; give five crontab fields: 0 2 * * *")
+        return cls(
+            broker_url=get("BROKER_URL"),
+            store=Path(get("STORE")),
+            datasets=Path(get("DATASETS")),
+            roots=Roots.parse(get("ROOTS")),
+            inbox=tuple(Path(path) for path in get("INBOX", "").split(os.pathsep) if path),
+            device=device,  # type: ignore[arg-type]
+            nightly=nightly,
+            reconcile_s=_positive(get("RECONCILE_S", "30"), "RECONCILE_S"),
+            max_waiting=int(_positive(get("MAX_WAITING", "64"), "MAX_WAITING")),
+        )
+
+    def to_env(self) -> dict[str, str]:
+        """Return the environment from which a child process reads these settings."""
+        roots = ",".join(f"{name}={folder}" for name, folder in self.roots.folders.items())
+        values = {
+            "BROKER_URL": self.broker_url,
+            "STORE": str(self.store),
+            "DATASETS": str(self.datasets),
+            "ROOTS": roots,
+            "INBOX": os.pathsep.join(str(path) for path in self.inbox),
+            "DEVICE": self.device,
+            "NIGHTLY": self.nightly or "",
+            "RECONCILE_S": str(self.reconcile_s),
+            "MAX_WAITING": str(self.max_waiting),
+        }
+        return {PREFIX + name: value for name, value in values.items()}
+
+    @property
+    def shown_broker_url(self) -> str:
+        """The broker's URL without its password, for messages and logs."""
+        return re.sub(r"(?<=://)[^@/]*@", "***@", self.broker_url)
+
+
+def _positive(text: str, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e9:
+        raise UsageError(f"{PREFIX}{name} is {text!r}; give a positive number")
+    return value

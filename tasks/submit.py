@@ -1,0 +1,49 @@
+"""Submit recordings: write their requests and send what they need first."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import h5py
+
+from playmill.config import PipelineConfig
+from playmill.errors import RecordingError
+from playmill.jobs import Request
+from playmill.manifest import SourceFile, source_files
+from playmill.recording import SESSION_FILE, read_recording
+from playmill.roots import Roots
+from playmill.store import Store
+
+
+def make_request(path: Path, config: PipelineConfig, roots: Roots) -> Request:
+    """Look at a recording's files and write down what is wanted of it; reads no video.
+
+    A recording that is unsound gets a request all the same: its job says what is wrong.
+    """
+    place = roots.locate(path)
+    try:
+        recording = read_recording(path, identity=place.path, pts_zero_us=config.pts_zero_us)
+        sources = source_files(recording)
+    except RecordingError:
+        broken = path / SESSION_FILE if path.is_dir() else path
+        sources = (SourceFile.of(broken, base=path),)
+    return Request.make(place, sources, config, submitted_ns=time.time_ns())
+
+
+def submit(store: Store, request: Request, *, datasets: Path) -> None:
+    """Store a request, unless its dataset is published and still there."""
+    published = store.ending(request.job_id, "published")
+    if published is not None:
+        if _dataset_key(datasets / published["dataset"]) == published["dataset_key"]:
+            return
+        store.unpublish(request.job_id)
+    store.submit(request)
+
+
+def _dataset_key(path: Path) -> str | None:
+    try:
+        with h5py.File(path, "r") as file:
+            return str(file.attrs["dataset_key"])
+    except (OSError, KeyError):
+        return None

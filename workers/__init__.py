@@ -1,0 +1,1 @@
+"""Places: one file per kind of process, the local mill, and the queue's half of the command."""

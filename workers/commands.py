@@ -1,0 +1,273 @@
+"""The queue's half of the `playmill` command: run, submit, status, retry, worker, ..."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import redis
+import typer
+from rich.console import Console
+
+from playmill.errors import UsageError
+from playmill.jobs import OPEN_STATES, state_of
+from playmill.options import Wanted, takes_config
+from playmill.recording import discover
+from playmill.store import Store
+from tasks import app as tasks_app
+from tasks import broker
+from tasks.advance import advance
+from tasks.advance import reconcile as reconcile_store
+from tasks.settings import Settings
+from tasks.submit import make_request
+from tasks.submit import submit as submit_request
+from workers.mill import STORE_NAME, LocalMill, default_workers, locked
+from workers.outcome import outcome, print_table
+from workers.processes import python_path, worker_command
+from workers.progress import ProgressView
+
+Paths = Annotated[
+    list[Path],
+    typer.Argument(metavar="PATH...", help="Recordings, video files, or folders to search."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON list to stdout.")]
+WAIT_S = 2.0
+"""Pause between two looks at the store while waiting."""
+Jobs = Annotated[list[str], typer.Argument(metavar="JOB...", help="Job ids, or their beginnings.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the library's."""
+    for command in (run, submit, status, retry, cancel, reconcile, worker, beat):
+        app.command()(command)
+
+
+@takes_config
+def run(
+    paths: Paths,
+    datasets: Annotated[Path, typer.Option(help="Folder of datasets; made if absent.")],
+    wanted: Wanted,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Extracting processes.", show_default="by cores")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make datasets on this machine: a private Redis, worker processes, and nothing left behind."""
+    datasets = _writable_folder(datasets)
+    found = list(discover(paths, skip=[datasets]))
+    num_workers = workers or default_workers(wanted.config.device_class, wanted.config.num_threads)
+    console = Console(stderr=True)
+    store = Store(datasets / STORE_NAME)
+    with locked(store.root), _interruptible():
+        config = replace(wanted.config, weights_digest=_keep_weights(store, wanted.weights))
+        mill = LocalMill(datasets, num_workers=num_workers, device=config.device_class)
+        requests = [make_request(path, config, mill.settings.roots) for path in found]
+        for request in requests:
+            submit_request(store, request, datasets=datasets)
+        job_ids = [request.job_id for request in requests]
+        names = {
+            request.job_id: _short_name(path) for request, path in zip(requests, found, strict=True)
+        }
+        interrupted = False
+        with mill:
+            try:
+                with ProgressView(names, console) as view:
+                    mill.run(job_ids, report=view.update)
+            except KeyboardInterrupt:
+                interrupted = True
+                console.print("stopping after the chunk in hand; interrupt again to stop at once")
+                _stop(mill)
+        rows = [outcome(store, job_id, mill.settings) for job_id in job_ids]
+    _finish(rows, as_json=as_json, console=console, interrupted=interrupted)
+
+
+@takes_config
+def submit(
+    paths: Paths,
+    wanted: Wanted,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until all have ended.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Submit recordings to the workers of PLAYMILL_BROKER_URL."""
+    settings, store = _connect()
+    config = replace(wanted.config, weights_digest=_keep_weights(store, wanted.weights))
+    job_ids = []
+    for path in discover(paths, skip=[settings.datasets]):
+        request = make_request(path, config, settings.roots)
+        submit_request(store, request, datasets=settings.datasets)
+        job_ids.append(request.job_id)
+    reconcile_store(store)
+    console = Console(stderr=True)
+    if wait:
+        with _interruptible():
+            _wait(store, settings, job_ids, console)
+    rows = [outcome(store, job_id, settings) for job_id in job_ids]
+    _finish(rows, as_json=as_json, console=console)
+
+
+def _wait(store: Store, settings: Settings, job_ids: Sequence[str], console: Console) -> None:
+    names = {job_id: _short_name(Path(store.request(job_id).recording.path)) for job_id in job_ids}
+    open_jobs = list(job_ids)
+    with ProgressView(names, console) as view:
+        while open_jobs:
+            # Anyone may reconcile; a Redis that is away is waited for.
+            with suppress(redis.RedisError):
+                facts = advance(store, open_jobs)
+                view.update(facts)
+                open_jobs = [fact.job_id for fact in facts if state_of(fact) in OPEN_STATES]
+            time.sleep(settings.reconcile_s if len(open_jobs) > 100 else WAIT_S)
+
+
+def status(
+    jobs: Annotated[list[str] | None, typer.Argument(metavar="[JOB...]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show jobs: their states, progress, and why some failed."""
+    settings, store = _connect(need_broker=False)
+    job_ids = _find_jobs(store, jobs) if jobs else _by_age(store)
+    rows = [outcome(store, job_id, settings) for job_id in job_ids]
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+    else:
+        print_table(rows, Console())
+
+
+def retry(jobs: Jobs) -> None:
+    """Try failed or cancelled jobs anew."""
+    _, store = _connect()
+    job_ids = _find_jobs(store, jobs)
+    for job_id in job_ids:
+        store.forget_attempts(job_id)
+    advance(store, job_ids)
+
+
+def cancel(jobs: Jobs) -> None:
+    """Stop jobs; chunks in hand are finished, parts are kept."""
+    _, store = _connect(need_broker=False)
+    for job_id in _find_jobs(store, jobs):
+        store.end(job_id, "cancelled", {"reason": "cancelled by hand"})
+
+
+def reconcile() -> None:
+    """Compare what is done with what should be, and send what is missing, once."""
+    _, store = _connect()
+    print(f"{reconcile_store(store)} open jobs")
+
+
+def worker(
+    queue: Annotated[str, typer.Option(help="gpu (extracts) or cpu (ingests, consolidates).")],
+    name: Annotated[str | None, typer.Option(help="Name of this worker on this host.")] = None,
+) -> NoReturn:
+    """Work for a queue of PLAYMILL_BROKER_URL until stopped: TERM ends after the task in hand."""
+    if queue not in ("gpu", "cpu"):
+        raise UsageError(f"--queue is {queue!r}; choose gpu or cpu")
+    _connect()
+    _become(worker_command(queue, name=name or f"{queue}{os.getpid()}"))
+
+
+def beat() -> NoReturn:
+    """Run the clock that reconciles every PLAYMILL_RECONCILE_S seconds; one is enough."""
+    _connect()
+    schedule = Path(tempfile.mkdtemp(prefix="playmill-beat-")) / "schedule"
+    _become([sys.executable, "-m", "celery", "-A", "workers.beat", "beat", "-s", str(schedule)])
+
+
+def _become(command: list[str]) -> NoReturn:
+    os.environ["PYTHONPATH"] = python_path()
+    os.execv(command[0], command)
+
+
+def _connect(*, need_broker: bool = True) -> tuple[Settings, Store]:
+    """Return this process's settings and store, once the broker has answered."""
+    settings = Settings.from_env()
+    tasks_app.use(settings)
+    settings.store.mkdir(parents=True, exist_ok=True)
+    if need_broker:
+        try:
+            broker.client().ping()
+        except (redis.RedisError, ValueError) as error:
+            raise UsageError(
+                f"no Redis answers at {settings.shown_broker_url}: {error};"
+                " start it, or mend PLAYMILL_BROKER_URL"
+            ) from error
+    return settings, Store(settings.store)
+
+
+def _find_jobs(store: Store, beginnings: Sequence[str]) -> list[str]:
+    """Return the jobs whose ids begin so; raise UsageError for none, or for several."""
+    known = list(store.job_ids())
+    found = []
+    for beginning in beginnings:
+        matches = [job_id for job_id in known if job_id.startswith(beginning)]
+        if len(matches) != 1:
+            raise UsageError(f"{len(matches)} jobs begin with {beginning!r}; `playmill status`")
+        found += matches
+    return found
+
+
+def _by_age(store: Store) -> list[str]:
+    return sorted(store.job_ids(), key=lambda job_id: store.request(job_id).submitted_ns)
+
+
+def _keep_weights(store: Store, weights: Path | None) -> str | None:
+    return None if weights is None else store.add_weights(weights)
+
+
+def _writable_folder(path: Path) -> Path:
+    """Return the datasets folder, made if absent; raise UsageError if it cannot be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UsageError(f"--datasets {path}: cannot be written: {error.strerror}") from error
+    return path.resolve()
+
+
+def _short_name(path: Path) -> str:
+    return path.name or str(path)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Treat TERM as an interrupt for a block, so that it stops what was started."""
+
+    def interrupt(_: int, __: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(mill: LocalMill) -> None:
+    # A second interrupt ends the wait; what is left is killed on the way out.
+    with suppress(KeyboardInterrupt):
+        mill.stop()
+
+
+def _finish(
+    rows: list[dict[str, Any]], *, as_json: bool, console: Console, interrupted: bool = False
+) -> None:
+    """Print the rows and end with the status that they call for."""
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+    else:
+        print_table(rows, Console())
+    if interrupted:
+        console.print("interrupted; the same command goes on where this one stopped")
+        raise typer.Exit(130)
+    if any(row["state"] in ("failed", "cancelled") for row in rows):
+        raise typer.Exit(1)

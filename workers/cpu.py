@@ -1,0 +1,7 @@
+"""The worker of the cpu queue: ingests and consolidates. `celery -A workers.cpu worker -Q cpu`."""
+
+from __future__ import annotations
+
+from workers.gpu import app
+
+__all__ = ["app"]

@@ -1,0 +1,142 @@
+"""The local mill: a private Redis and worker processes around a folder of datasets, for one run."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import redis
+
+from playmill.errors import UsageError
+from playmill.jobs import JobFacts
+from playmill.roots import Roots
+from playmill.store import Store
+from tasks import app as tasks_app
+from tasks.advance import advance
+from tasks.settings import Settings
+from workers.processes import Process, worker_command
+from workers.redis_server import find_redis_server, redis_command, wait_for_redis
+
+log = logging.getLogger(__name__)
+
+STORE_NAME = ".playmill"
+POLL_S = 0.25
+RECONCILE_S = 2.0
+STOP_S = 60.0
+"""A worker asked to stop gets this long for the chunk in hand."""
+
+
+@contextlib.contextmanager
+def locked(store: Path) -> Iterator[None]:
+    """Hold the store's lock for a block: one mill at a time works in a datasets folder."""
+    store.mkdir(parents=True, exist_ok=True)
+    with (store / "lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another mill works in {store.parent}; wait for it, or choose another folder"
+            ) from None
+        yield
+
+
+class LocalMill:
+    """A mill of this machine alone. Everything it starts ends with it, also when it is killed."""
+
+    def __init__(self, datasets: Path, *, num_workers: int, device: str) -> None:
+        self.store = Store(datasets / STORE_NAME)
+        self.logs = self.store.root / "logs"
+        # A unix socket's path may have about 100 characters; the datasets folder's may be longer.
+        self._socket_folder = Path(tempfile.mkdtemp(prefix="playmill-"))
+        self.settings = Settings(
+            broker_url=f"redis+socket://{self._socket_folder}/redis.sock?virtual_host=0",
+            store=self.store.root,
+            datasets=datasets,
+            roots=Roots.whole_machine(),
+            device=device,  # type: ignore[arg-type]
+        )
+        tasks_app.use(self.settings)
+        env = self.settings.to_env()
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self._redis = self._process(
+            "redis", redis_command(find_redis_server(), self._socket_folder), env
+        )
+        self._workers = [self._process("cpu", worker_command("cpu", name="cpu"), env)]
+        for number in range(num_workers):
+            name = f"gpu{number}"
+            self._workers.append(self._process(name, worker_command("gpu", name=name), env))
+
+    def _process(self, name: str, command: list[str], env: dict[str, str]) -> Process:
+        return Process(name, command, env, self.logs / f"{name}.log")
+
+    def __enter__(self) -> LocalMill:
+        for process in (self._redis, *self._workers):
+            process.log_file.unlink(missing_ok=True)
+            process.start()
+        wait_for_redis(self._socket_folder)
+        return self
+
+    def run(self, job_ids: Sequence[str], *, report: Callable[[Sequence[JobFacts]], None]) -> None:
+        """Work until every job has ended; call `report` with what is known, several times a second.
+
+        Raises:
+            MillBroken: a process dies again and again.
+        """
+        open_jobs = list(job_ids)
+        reconciled = 0.0
+        while open_jobs:
+            for process in (self._redis, *self._workers):
+                process.revive()
+            if time.monotonic() - reconciled >= RECONCILE_S:
+                # Redis may be on its way up again; what cannot be sent now is sent next time.
+                with contextlib.suppress(redis.RedisError):
+                    advance(self.store, open_jobs)
+                    reconciled = time.monotonic()
+            facts = [self.store.facts(job_id) for job_id in open_jobs]
+            report(facts)
+            open_jobs = [fact.job_id for fact in facts if not _ended(fact)]
+            time.sleep(POLL_S if len(open_jobs) < 100 else RECONCILE_S)
+
+    def stop(self) -> None:
+        """Let the workers end the chunk in hand, then end."""
+        for process in self._workers:
+            process.ask_to_stop()
+        deadline = time.monotonic() + STOP_S
+        for process in self._workers:
+            process.wait(max(0.0, deadline - time.monotonic()))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # What has been done is on the store; nobody here has anything left to lose.
+        for process in (*self._workers, self._redis):
+            process.kill()
+        shutil.rmtree(self._socket_folder, ignore_errors=True)
+
+
+def _ended(facts: JobFacts) -> bool:
+    return facts.published or facts.failed is not None or facts.cancelled
+
+
+def default_workers(device: str, num_threads: int) -> int:
+    """Return how many extracting processes this machine should have."""
+    if device == "cuda":
+        visible = os.listdir("/proc/driver/nvidia/gpus") if cuda_present() else []
+        return max(1, len(visible))
+    return max(1, len(os.sched_getaffinity(0)) // num_threads)
+
+
+def cuda_present() -> bool:
+    """Say whether this machine has an NVIDIA GPU, without importing torch."""
+    return Path("/proc/driver/nvidia/gpus").is_dir()

@@ -1,0 +1,70 @@
+"""What became of each recording: the rows of `--json`, and the table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from playmill.jobs import state_of
+from playmill.store import Store
+from tasks import broker
+from tasks.settings import Settings
+
+KEYS = (
+    *("recording", "session_id", "job_id", "state", "dataset", "frames", "chunks", "chunks_done"),
+    *("events", "unassigned_events", "rejected_lines", "warnings", "error"),
+)
+"""Keys of one row, always all there, null where unknown."""
+
+
+def outcome(store: Store, job_id: str, settings: Settings) -> dict[str, Any]:
+    """Return the row of one job."""
+    request = store.request(job_id)
+    facts = store.facts(job_id, running=broker.running_or_none())
+    row: dict[str, Any] = dict.fromkeys(KEYS)
+    folder = settings.roots.folders.get(request.recording.root)
+    row["recording"] = str(folder / request.recording.path if folder else request.recording)
+    row["job_id"] = job_id
+    row["state"] = state_of(facts)
+    row["warnings"] = []
+    if facts.manifest is not None:
+        row["session_id"] = facts.manifest.session_id
+        row["chunks"] = len(facts.manifest.chunks)
+        row["chunks_done"] = len(facts.committed)
+        row["warnings"] = list(facts.manifest.warnings)
+    row["error"] = facts.failed
+    if facts.cancelled:
+        row["error"] = (store.ending(job_id, "cancelled") or {}).get("reason")
+    published = store.ending(job_id, "published")
+    if published is not None:
+        row |= {name: published[name] for name in published.keys() & set(KEYS)}
+        row["dataset"] = str(settings.datasets / published["dataset"])
+    return row
+
+
+def print_table(rows: Iterable[dict[str, Any]], console: Console) -> None:
+    """Print one line a recording, and beneath it what a person should know."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("state", "recording", "frames", "events", "unassigned", "dataset"):
+        numeric = name in ("frames", "events", "unassigned")
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    notes = []
+    for row in rows:
+        color = {"published": "green", "failed": "red"}.get(row["state"], "yellow")
+        table.add_row(
+            Text(row["state"], style=color),
+            *(
+                Text("" if row[name] is None else str(row[name]))
+                for name in ("recording", "frames", "events", "unassigned_events", "dataset")
+            ),
+        )
+        notes += [(row, "error", row["error"])] if row["error"] else []
+        notes += [(row, "warning", warning) for warning in row["warnings"]]
+    console.print(table)
+    for row, kind, text in notes:
+        name = row["session_id"] or row["recording"]
+        console.print(f"{kind}: {name}: {text}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,123 @@
+"""Progress on stderr: bars where there is a terminal, a line at each change where there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from playmill.jobs import OPEN_STATES, JobFacts, State, state_of
+
+MAX_BARS = 12
+"""Recordings shown at a time; a backlog is shown by its sum."""
+
+
+def frames_done(facts: JobFacts) -> tuple[int, int]:
+    """Return (extracted, expected) frames of a job; (0, 0) before it is planned."""
+    if facts.manifest is None:
+        return 0, 0
+    chunks = facts.manifest.chunks
+    done = sum(chunk.num_frames for chunk in chunks if chunk.index in facts.committed)
+    return done, facts.manifest.num_frames
+
+
+class ProgressView:
+    """Shows the jobs of one run while they go on."""
+
+    def __init__(self, names: Mapping[str, str], console: Console) -> None:
+        self._names = names
+        self._console = console
+        self._states: dict[str, State] = {}
+        self._frames: dict[str, tuple[int, int]] = {}
+        self._first: dict[str, int] = {}
+        self._started: float | None = None
+        self._bars: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> ProgressView:
+        self._progress.start()
+        self._total = self._progress.add_task("all", total=None, detail="starting workers")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, known: Sequence[JobFacts]) -> None:
+        """Show what is known now of the jobs that were open."""
+        for facts in known:
+            state = state_of(facts)
+            self._frames[facts.job_id] = frames_done(facts)
+            self._first.setdefault(facts.job_id, self._frames[facts.job_id][0])
+            if state != self._states.get(facts.job_id):
+                self._states[facts.job_id] = state
+                self._tell(facts, state)
+            self._draw(facts, state)
+        self._progress.update(
+            self._total,
+            total=sum(total for _, total in self._frames.values()) or None,
+            completed=sum(done for done, _ in self._frames.values()),
+            detail=self.detail(),
+        )
+
+    def detail(self) -> str:
+        """Return the line under the sum: ended recordings, frames/s, time left."""
+        ended = sum(state not in OPEN_STATES for state in self._states.values())
+        text = f"{ended}/{len(self._names)} recordings"
+        rate = self.rate()
+        if not rate:
+            return text
+        left = sum(total - done for done, total in self._frames.values())
+        return f"{text}, {rate:.1f} frames/s, {time_left(left / rate)} left"
+
+    def rate(self) -> float:
+        """Return frames/s since the first chunk of this run was worked on."""
+        done = sum(done - self._first[job_id] for job_id, (done, _) in self._frames.items())
+        if self._started is None:
+            if any(state == "extracting" for state in self._states.values()):
+                self._started = time.monotonic()
+            return 0.0
+        return done / max(time.monotonic() - self._started, 1e-9)
+
+    def _tell(self, facts: JobFacts, state: State) -> None:
+        if self._console.is_terminal and state in OPEN_STATES:
+            return
+        text = f"{self._names[facts.job_id]}: {state}"
+        if facts.failed is not None:
+            text += f": {facts.failed}"
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _draw(self, facts: JobFacts, state: State) -> None:
+        bar = self._bars.get(facts.job_id)
+        if state not in OPEN_STATES:
+            if bar is not None:
+                self._progress.remove_task(self._bars.pop(facts.job_id))
+            return
+        if bar is None and state != "queued" and len(self._bars) < MAX_BARS:
+            bar = self._progress.add_task(self._names[facts.job_id], total=None, detail="")
+            self._bars[facts.job_id] = bar
+        if bar is not None and facts.manifest is not None:
+            done, total = self._frames[facts.job_id]
+            chunks = f"{len(facts.committed)}/{len(facts.manifest.chunks)} chunks"
+            self._progress.update(bar, completed=done, total=total, detail=f"{state}, {chunks}")
+
+
+def time_left(seconds: float) -> str:
+    """Write a duration the way people say it: 45 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
