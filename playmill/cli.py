@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 try:
     import typer
@@ -15,6 +16,7 @@ except ImportError:  # the library was installed without its dependencies
 
 from playmill import __version__
 from playmill.errors import DatasetError, PlaymillError, UsageError
+from playmill.options import Wanted, takes_config
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,6 +41,9 @@ NO_MILL = (
 
 def main() -> None:
     """Run the command; a PlaymillError becomes one line on stderr and an exit status."""
+    # Names are data: one that stdout's encoding cannot express is written with escapes.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     _add_mill_verbs()
     try:
         app()
@@ -52,22 +57,26 @@ def main() -> None:
         # Whoever read our output has gone: nothing more to say, and no way to say it.
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        print(f"playmill: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _add_mill_verbs() -> None:
     """Add the queue's verbs if `workers` lies beside this package and can be loaded."""
     beside = Path(__file__).resolve().parent.parent
-    if (beside / "workers" / "commands.py").is_file():
-        if str(beside) not in sys.path:
-            sys.path.insert(0, str(beside))
-        try:
-            commands = importlib.import_module("workers.commands")
-        except ImportError as error:
-            _stand_in(f"{NO_MILL} ({error})")
-            return
-        commands.add_to(app)
+    module = beside / "workers" / "commands.py"
+    if not (module.is_file() and (beside / "tasks" / "app.py").is_file()):
+        _stand_in(NO_MILL)
         return
-    _stand_in(NO_MILL)
+    # First of all: another package called `workers` may lie on the path.
+    sys.path.insert(0, str(beside))
+    try:
+        commands = importlib.import_module("workers.commands")
+    except ImportError as error:
+        _stand_in(f"{NO_MILL} ({error})")
+        return
+    commands.add_to(app)
 
 
 def _stand_in(message: str) -> None:
@@ -96,11 +105,62 @@ def inspect(
 
     try:
         if as_json:
-            print(json.dumps(inspection.as_json(file), ensure_ascii=False))
+            text = json.dumps(inspection.as_json(file), ensure_ascii=False)
         else:
-            print(inspection.describe(file))
+            text = inspection.describe(file)
     except (DatasetError, OSError) as error:
         raise UsageError(str(error)) from error
+    print(text)
+
+
+@app.command()
+@takes_config
+def plan(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...")],
+    wanted: Wanted,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+) -> None:
+    """Say what a run would do, and cost; decodes nothing."""
+    from playmill.recording import discover
+
+    found = list(discover(paths))
+    try:
+        from playmill.forecast import forecast, frames_per_second
+    except ImportError as error:
+        raise UsageError(f"plan needs the extra `extract`: {error}") from error
+    rows = forecast(found, wanted.config, weights=wanted.weights)
+    if as_json:
+        print(json.dumps([row.to_json() for row in rows], ensure_ascii=False))
+        return
+    for row in rows:
+        if row.error is not None:
+            print(f"{row.recording}: would fail: {row.error}")
+            continue
+        size = (row.feature_bytes or 0) / 1e6
+        print(
+            f"{row.recording}: session {row.session_id}, {row.frames} frames,"
+            f" {row.seconds:.1f} s, {row.chunks} chunks, {size:.1f} MB of features"
+        )
+        for warning in row.warnings:
+            print(f"  warning: {warning}")
+    good = [row for row in rows if row.error is None]
+    frames = sum(row.frames or 0 for row in good)
+    rate = frames_per_second(wanted.config, weights=wanted.weights) if good else 1.0
+    print(
+        f"{len(good)} recordings would be made, {len(rows) - len(good)} would fail;"
+        f" {frames} frames, {sum(row.seconds or 0 for row in good) / 3600:.2f} h,"
+        f" {sum(row.feature_bytes or 0 for row in good) / 1e9:.3f} GB;"
+        f" about {frames / rate / 3600:.2f} h with one such worker ({rate:.0f} frames/s)"
+    )
+
+
+@app.command()
+def encoders() -> None:
+    """List the forms of an encoder's name."""
+    from playmill.encoders import list_encoders
+
+    for name, meaning in list_encoders().items():
+        print(f"{name:24} {meaning}")
 
 
 @app.command()

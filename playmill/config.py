@@ -20,6 +20,9 @@ POLICIES: tuple[str, ...] = get_args(Policy)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 DEVICE_CLASSES: tuple[str, ...] = get_args(DeviceClass)
 
+MAX_TIME_US = 2**62
+"""Times and differences of times lie below this, so that their sums fit into 64 bits."""
+
 READER_WINDOW = -1
 """`window_us` value that means: the default of the recording's reader (100 ms, or none)."""
 
@@ -31,7 +34,9 @@ def canonical_json(value: object) -> str:
 
 def digest_of(*parts: object) -> str:
     """Return the sha256 hex digest of `parts` as canonical JSON."""
-    return hashlib.sha256(canonical_json(list(parts)).encode()).hexdigest()
+    # Names are data: one that is no valid UTF-8 lives as surrogates in Python.
+    text = canonical_json(list(parts)).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(text).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +80,9 @@ class PipelineConfig:
         for name in ("batch_size", "num_threads", "chunk_frames"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("window_us", "latency_us", "pts_zero_us"):
+            if abs(getattr(self, name) or 0) >= MAX_TIME_US:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must lie within +-2**62")
         if self.window_us is not None and self.window_us < 0 and self.window_us != READER_WINDOW:
             raise UsageError(f"window_us is {self.window_us}; it must be 0 or more, or None")
         if self.policy == "window" and self.window_us is None:
@@ -99,4 +107,5 @@ class PipelineConfig:
         if unknown:
             raise UsageError(f"unknown configuration values: {', '.join(unknown)}")
         size = value.get("image_size")
-        return cls(**{**value, "image_size": None if size is None else (int(size[0]), int(size[1]))})
+        image_size = None if size is None else (int(size[0]), int(size[1]))
+        return cls(**{**value, "image_size": image_size})

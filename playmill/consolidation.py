@@ -16,7 +16,7 @@ from playmill.encoders import feature_key
 from playmill.errors import ClockError, CorruptVideo, SourceChanged
 from playmill.inputs import InputEvents, reader_for
 from playmill.jobs import Commit
-from playmill.manifest import Manifest, file_digest
+from playmill.manifest import DEFAULT_WINDOW_US, Manifest, file_digest
 from playmill.parts import read_part
 from playmill.plan import frame_times_us
 from playmill.recording import Recording
@@ -63,6 +63,7 @@ def join_frames(manifest: Manifest, commits: Sequence[Commit]) -> Frames:
 
     Raises:
         CorruptVideo: there is no frame at all.
+        ClockError: a frame's time lies outside int64.
     """
     pts = np.array([value for commit in commits for value in commit.pts], np.int64)
     if not len(pts):
@@ -73,7 +74,17 @@ def join_frames(manifest: Manifest, commits: Sequence[Commit]) -> Frames:
             "at least one",
             "The video is damaged beyond use; record or copy it again.",
         )
-    times = frame_times_us(pts, time_base=manifest.time_base, pts_zero_us=manifest.pts_zero_us)
+    try:
+        times = frame_times_us(pts, time_base=manifest.time_base, pts_zero_us=manifest.pts_zero_us)
+    except OverflowError as error:
+        raise ClockError(
+            manifest.video_name,
+            f"pts {pts[0]} to {pts[-1]}",
+            f"times beyond 64 bits (time base {manifest.time_base}, pts 0 at"
+            f" {manifest.pts_zero_us} us)",
+            "times in microseconds below 2**63",
+            "Mend video.pts_zero_us, or write the video's container anew.",
+        ) from error
     keep = np.ones(len(pts), bool)
     keep[1:] = np.diff(times) > 0
     flags = np.array([value for commit in commits for value in commit.flags], np.uint8)
@@ -125,18 +136,27 @@ def _frozen_flags(times: NDArray[np.int64], flags: NDArray[np.uint8]) -> NDArray
 
 
 def read_events(recording: Recording, manifest: Manifest) -> InputEvents:
-    """Read the recording's log, if it has one, and make sure that it is the one that was planned."""
-    if recording.log is None:
-        return InputEvents.none()
-    events = reader_for(recording.reader).read(recording.log)
-    if file_digest(recording.log) != manifest.log_digest:
-        raise SourceChanged(
-            str(recording.log),
-            "",
-            "another content than when it was planned",
-            f"sha256 {manifest.log_digest}",
-            "Submit the recording again once nothing writes to its log.",
-        )
+    """Read the recording's log, if it has one.
+
+    Raises:
+        SourceChanged: log or session.json is not the one that was planned.
+    """
+    events = InputEvents.none()
+    if recording.log is not None:
+        events = reader_for(recording.reader).read(recording.log)
+    # After reading, so that it is the digest of what was read.
+    for path, digest in (
+        (recording.log, manifest.log_digest),
+        (recording.session_file, manifest.session_digest),
+    ):
+        if file_digest(path) != digest:
+            raise SourceChanged(
+                str(path or recording.path),
+                "",
+                "another content than when it was planned",
+                f"sha256 {digest}",
+                "Submit the recording again once nothing writes to it.",
+            )
     return events
 
 
@@ -150,7 +170,8 @@ def check_overlap(
     """
     if not len(events):
         return ()
-    reach = manifest.config.window_us or 0
+    window_us = manifest.config.window_us
+    reach = DEFAULT_WINDOW_US if window_us is None else window_us
     # Python integers: times may lie anywhere in 63 bits.
     first = int(frames.timestamp_us[0]) - reach - manifest.config.latency_us
     last = int(frames.timestamp_us[-1]) + reach - manifest.config.latency_us

@@ -93,9 +93,14 @@ class Dataset:
             node = self._nodes[path] = file[path]
         return node
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has a handle."""
+        return self._file is not None and self._pid == os.getpid()
+
     def close(self) -> None:
         """Close the handle and forget the arrays; the next reading opens the file again."""
-        if self._file is not None and self._pid == os.getpid():
+        if self._file is not None and self.is_open:
             self._file.close()
         self._file, self._pid = None, -1
         self._nodes, self._arrays = {}, {}
@@ -370,13 +375,15 @@ def _open(path: Path) -> h5py.File:
 
 
 def _check_format(path: Path, file: h5py.File) -> None:
-    found = file.attrs.get("format")
+    try:
+        found, version = file.attrs.get("format"), file.attrs.get("schema_version", "none")
+    except (KeyError, OSError, RuntimeError) as error:
+        raise DatasetError(str(path), f"is damaged: {error}") from error
     if found != schema.FORMAT:
         raise DatasetError(str(path), f"is no Playmill dataset: attribute format is {found!r}")
-    version = file.attrs.get("schema_version")
-    if version is None or int(version) > schema.SCHEMA_VERSION:
+    if not isinstance(version, np.integer) or version > schema.SCHEMA_VERSION:
         raise DatasetError(
             str(path),
             f"has schema version {version}; this Playmill reads up to {schema.SCHEMA_VERSION}."
-            " Update Playmill",
+            " Install a newer one",
         )

@@ -71,7 +71,7 @@ class Datasets:
 
     def __getitem__(self, session_index: int) -> Dataset:
         """Return one session; of more than `max_open`, the one longest unused is closed."""
-        dataset = self._datasets[session_index]
+        dataset = self._datasets[session_index]  # an IndexError also ends iteration
         session_index %= len(self)
         self._recent.pop(session_index, None)
         self._recent[session_index] = None

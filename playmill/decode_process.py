@@ -44,7 +44,10 @@ NUM_SLOTS = 4
 """Pictures that may wait between the processes; the bound of the memory they take."""
 SIGN_OF_LIFE_S = 0.5
 """How often a child at work says so."""
+START_S = 120.0
+"""How long a child may take until it answers at all; a busy machine is slow to start one."""
 _LAST_WORDS_BYTES = 2000
+_DYING_S = 5.0  # from a broken connection to an exit status; writing a core file takes time
 
 
 class DecodeProcess:
@@ -82,9 +85,13 @@ class DecodeProcess:
 
     def close(self) -> None:
         """End the child. The object can be used again; it then starts a new one."""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+
+    def __del__(self) -> None:
+        if self._child is not None and self._child.owner == os.getpid():
+            self.close()  # forgotten; in a fork it is the parent's to end
 
     def index(self, source: Path) -> VideoIndex:
         """Index `source`: `video_index.index_video` in the child.
@@ -149,10 +156,11 @@ class DecodeProcess:
             raise RuntimeError("this iterator has ended: another call of its DecodeProcess began")
         while True:
             try:
-                silent = not self._child.connection.poll(self._stall_s)
-                if silent:
-                    raise self._died(source, place, f"no progress for {self._stall_s:g} s")
+                patience_s = self._stall_s if self._child.ready else max(START_S, self._stall_s)
+                if not self._child.connection.poll(patience_s):
+                    raise self._died(source, place, f"no progress for {patience_s:g} s")
                 kind, answered, *payload = self._child.connection.recv()
+                self._child.ready = True
             except (EOFError, OSError) as error:
                 raise self._died(source, place, None) from error
             if answered != self._call or kind == "alive":
@@ -163,7 +171,8 @@ class DecodeProcess:
 
     def _died(self, source: Path, place: str, how: str | None) -> DecoderDied:
         assert self._child is not None  # only called while waiting for it
-        ended, self._child = self._child.kill(), None
+        child, self._child = self._child, None
+        ended = child.kill(dying_s=0.0 if how else _DYING_S)
         return DecoderDied(str(source), place, how or ended)
 
 
@@ -190,6 +199,10 @@ class _Child:
             theirs.close()
             os.close(watched)
         self.connection = Connection(ours.detach())
+        self.owner = os.getpid()
+        """The process that started it."""
+        self.ready = False
+        """Whether it has sent its first message."""
         self._memory: mmap.mmap | None = None
 
     def take(self, slot: int, slot_bytes: int, shape: tuple[int, int, int]) -> Any:
@@ -200,19 +213,20 @@ class _Child:
         count = shape[0] * shape[1] * shape[2]
         return np.frombuffer(self._memory, np.uint8, count, slot * slot_bytes).reshape(shape).copy()
 
-    def kill(self) -> str:
-        """Kill the child if it lives, free what it used, and tell how it ended."""
+    def kill(self, *, dying_s: float = 0.0) -> str:
+        """End the child, free what it used, and tell how it ended.
+
+        Args:
+            dying_s: how long to wait for one that is about to end by itself.
+        """
         try:
-            status = self.process.wait(0.2 if self.connection.closed else 0.05)
+            status = self.process.wait(dying_s)
         except subprocess.TimeoutExpired:
             status = None
             self.process.kill()
             self.process.wait()
-        words = os.pread(
-            self._words,
-            _LAST_WORDS_BYTES,
-            max(0, os.fstat(self._words).st_size - _LAST_WORDS_BYTES),
-        )
+        size = os.fstat(self._words).st_size
+        words = os.pread(self._words, _LAST_WORDS_BYTES, max(0, size - _LAST_WORDS_BYTES))
         self.connection.close()
         for descriptor in (self._ring, self._words, self._life):
             os.close(descriptor)
@@ -245,6 +259,7 @@ class _Server:
 
     def serve(self) -> None:
         """Answer calls until the parent hangs up."""
+        self._connection.send(("alive", 0))
         while True:
             try:
                 kind, self._call, *arguments = (
@@ -327,7 +342,7 @@ def _portable(error: Exception) -> Exception:
     return RuntimeError(f"{type(error).__name__}: {error}")
 
 
-def _end_with_parent(life: int, parent: int) -> None:
+def end_with_parent(life: int, parent: int) -> None:
     """Arrange that this process ends when the parent does, whatever it is doing then."""
     fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
@@ -343,7 +358,10 @@ def _end_with_parent(life: int, parent: int) -> None:
 def main(arguments: list[str]) -> None:
     """Serve the parent that started this process; `arguments` are its descriptors' numbers."""
     connection, ring, life, parent = map(int, arguments)
-    _end_with_parent(life, parent)
+    end_with_parent(life, parent)
+    # Import now: the watch on progress begins when this process first speaks.
+    import playmill.frames  # noqa: F401
+
     try:
         _Server(Connection(connection), ring).serve()
     except (BrokenPipeError, ConnectionResetError):

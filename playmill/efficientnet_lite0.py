@@ -109,16 +109,27 @@ def _mobile_layers(
 
 
 def tensor_shapes() -> dict[str, tuple[int, ...]]:
-    """Return name -> shape of every tensor the network needs, in the order of a state dict.
+    """Return name -> shape of every tensor the network needs, in the order of computation."""
+    layers = [layer for block in blocks() for layer in block.layers]
+    return {name: shape for layer in layers for name, shape in layer.shapes().items()}
 
-    timm lists the two top norms and `conv_head` after the blocks in this same order.
-    """
-    return {
-        name: shape
-        for block in blocks()
-        for layer in block.layers
-        for name, shape in layer.shapes().items()
-    }
+
+def packaged_names() -> dict[str, str]:
+    """Return the name of each tensor in the packaged weights -> its name here, which is timm's."""
+    first, *middle, last = blocks()
+    names = _renamed(first.layers[0], conv="_conv_stem", norm="_bn0")
+    for number, block in enumerate(middle):
+        roles = ("expand", "depthwise", "project")[-len(block.layers) :]
+        for layer, role in zip(block.layers, roles, strict=True):
+            norm = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}[role]
+            prefix = f"_blocks.{number}."
+            names |= _renamed(layer, conv=f"{prefix}_{role}_conv", norm=prefix + norm)
+    return names | _renamed(last.layers[0], conv="_conv_head", norm="_bn1")
+
+
+def _renamed(layer: Layer, *, conv: str, norm: str) -> dict[str, str]:
+    norms = {f"{norm}.{part}": f"{layer.norm}.{part}" for part in NORM_PARTS}
+    return {f"{conv}.weight": f"{layer.conv}.weight"} | norms
 
 
 class FoldedConv(nn.Module):
@@ -141,7 +152,7 @@ class FoldedConv(nn.Module):
         self.padding = (layer.shape[2] - 1) // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and HAS_FUSED:
+        if HAS_FUSED and x.device.type == "cpu" and x.dtype == torch.float32:
             return self._fused(x)
         y = functional.conv2d(
             x, self.weight, self.bias, self.stride, self.padding, groups=self.groups

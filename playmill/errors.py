@@ -1,15 +1,15 @@
 """Everything this package raises. The class says what the queue should do.
 
 PlaymillError
-+- UsageError        the caller asked for something impossible   -> exit status 2, nothing starts
-+- RecordingError    the input is bad; retrying cannot help      -> the recording fails, the batch goes on
++- UsageError        the caller asked for something impossible   -> exit status 2; nothing starts
++- RecordingError    the input is bad; retrying cannot help      -> fail it; the batch goes on
 |  +- MissingStream      no video in it, or a named file is not there
 |  +- CorruptVideo       the video cannot be read or decoded
 |  +- LogError           the input log cannot be read or trusted
 |  +- ClockError         no clock, or video and log do not overlap
 |  +- SourceChanged      a file changed while it was read
 |  +- SessionConflict    the target holds a dataset of another video
-+- EncoderError      the encoder or its weights cannot be loaded -> the recording fails; mend, resubmit
++- EncoderError      the encoder or its weights cannot be loaded -> fail it; mend, resubmit
 +- DecoderDied       the decoding process crashed or hung        -> retry the chunk, bounded
 +- PartError         a stored part is missing or damaged         -> redo that chunk
 +- DatasetError      the HDF5 file is not what schema.py says    -> fail, keep the parts

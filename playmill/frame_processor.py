@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from playmill.backbones import IMAGENET_MEAN, IMAGENET_STD
 from playmill.config import PRECISIONS
 from playmill.encoders import Encoder, EncoderSpec, choose_device, features_of
 from playmill.errors import EncoderError, UsageError
+
+log = logging.getLogger(__name__)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -97,6 +100,8 @@ class FrameProcessor:
             feature_extractor.eval()
         if self.device.type == "cuda":
             _compute_deterministically()
+        elif precision == "fp16":
+            log.warning("fp16 is emulated by most CPUs, a hundred times slower than fp32")
 
     @classmethod
     def from_encoder(
@@ -248,7 +253,7 @@ class FrameProcessor:
     def _features_of(self, normalized: Tensor) -> Tensor:
         if self.feature_extractor is None:
             raise ValueError("there is no feature extractor; give the FrameProcessor one")
-        with torch.inference_mode():
+        with torch.no_grad():
             output = self.feature_extractor(normalized.to(self._dtype))
             return features_of(output, num_pictures=len(normalized), encoder=self._name)
 
@@ -277,8 +282,7 @@ _FLOAT16_OVERFLOW = 65520.0
 def resize(images: Sequence[NDArray[np.uint8]], *, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize whole pictures: bilinear, antialiased, aspect ratio not kept, alpha dropped.
 
-    The same values as torchvision's Resize of a uint8 tensor, and within one level of its Resize
-    of a PIL image.
+    Within one level of torchvision's Resize of the same picture, be it a PIL image or a tensor.
 
     Args:
         images: (H, W, 3) RGB or (H, W, 4) RGBA, uint8 each; sizes may differ.
@@ -290,20 +294,19 @@ def resize(images: Sequence[NDArray[np.uint8]], *, size: tuple[int, int]) -> NDA
     """
     if not images:
         raise ValueError("there is no picture to resize")
-    resized = torch.empty((len(images), *size, 3), dtype=torch.uint8)
+    resized = np.empty((len(images), *size, 3), dtype=np.uint8)
     for row, image in zip(resized, images, strict=True):
         _check_picture(image)
-        picture = torch.from_numpy(_writable(image[:, :, :3]))
-        if picture.shape[:2] == size:
-            row.copy_(picture)
-        else:
-            # A view with the channels last in memory, which is what torch resizes fastest.
-            one = picture.permute(2, 0, 1)[None]
-            small = functional.interpolate(
-                one, size, mode="bilinear", align_corners=False, antialias=True
-            )
-            row.copy_(small[0].permute(1, 2, 0))
-    return resized.numpy()
+        row[:] = image[:, :, :3] if image.shape[:2] == size else _resize_one(image, size)
+    return resized
+
+
+def _resize_one(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return one picture as (height, width, 3). Alpha is resized, too: dropping it costs more."""
+    # A view of a batch of one with its channels last in memory is what torch resizes fastest.
+    one = torch.from_numpy(_writable(image))[None].permute(0, 3, 1, 2)
+    small = functional.interpolate(one, size, mode="bilinear", align_corners=False, antialias=True)
+    return small[0].permute(1, 2, 0).numpy()[:, :, :3]
 
 
 def _check_picture(image: NDArray[np.uint8]) -> None:

@@ -24,16 +24,20 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from playmill.errors import SourceChanged
+from playmill.missing_pts import NO_TIME
 from playmill.plan import Chunk
-from playmill.video_index import NO_TIME, SourceFile, corrupt, open_video, still_paths
+from playmill.source_file import SourceFile
+from playmill.video_index import corrupt, open_video, still_paths
 
 _EARLIER_S = (0, 2, 20)
 """How much earlier to seek, if seeking to the planned packet leads past it."""
 _DECODER_ERRORS = (av.FFmpegError, EOFError, StopIteration)
 
+_MAX_HELD = 8  # pictures without any time that wait for one that has it
+
 _Packet: TypeAlias = "av.packet.Packet[VideoStream]"
-_Timed = tuple[int | None, bool, VideoFrame]
-"""pts, whether it is made up, picture."""
+_Timed = tuple[int | None, bool, bool, VideoFrame]
+"""pts, whether it is made up, whether the picture is damaged, picture."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -47,7 +51,7 @@ class Frame:
     repaired: bool = False
     """Its packet has no pts; this one is made up."""
     damaged: bool = False
-    """The decoder reported errors in it and concealed them."""
+    """The decoder reported errors in it, or in a picture before it that it may be built upon."""
 
 
 def decoder_version() -> str:
@@ -103,8 +107,7 @@ def _checked(
     source: Path, chunk: Chunk, pictures: Iterable[_Timed], tolerant: bool
 ) -> Iterator[Frame]:
     convert = _RgbConverter()
-    for pts, made_up, picture in _in_order(pictures, chunk):
-        damaged = picture.is_corrupt
+    for pts, made_up, damaged, picture in _in_order(pictures, chunk):
         if damaged and not tolerant:
             raise corrupt(source, f"pts {pts}", "a picture with decoding errors")
         yield Frame(pts=pts, image=convert(picture), repaired=made_up, damaged=damaged)
@@ -140,6 +143,7 @@ class _Decoder:
         self._repairs = dict(chunk.repairs)
         self._repaired = set(self._repairs.values())
         self._fed: list[int] = []
+        self._suspect_since: int | None = None
 
     def pictures(
         self,
@@ -174,6 +178,8 @@ class _Decoder:
         if not self._tolerant and ordinal >= self._chunk.key_packet:
             found = getattr(error, "strerror", None) or error
             raise corrupt(self._source, f"pts {pts}", f"a decoder error ({found})") from error
+        if ordinal >= self._chunk.key_packet:
+            self._suspect_since = pts if pts is not None else self._chunk.stop_pts
         if pts in self._fed:
             self._fed.remove(pts)
             heapq.heapify(self._fed)
@@ -181,33 +187,48 @@ class _Decoder:
     def _timed(self, picture: VideoFrame) -> _Timed:
         # Made-up times are handed to pictures in the order in which the decoder shows them: where
         # a stream has no pts at all, that order is known to nobody else.
-        if picture.pts is None or picture.pts in self._repaired:
-            return (heapq.heappop(self._fed) if self._fed else None), True, picture
-        return picture.pts, False, picture
+        made_up = picture.pts is None or picture.pts in self._repaired
+        pts = picture.pts
+        if made_up:
+            pts = heapq.heappop(self._fed) if self._fed else None
+        return pts, made_up, self._damaged(picture, pts), picture
+
+    def _damaged(self, picture: VideoFrame, pts: int | None) -> bool:
+        """Tell whether a picture has errors, or may be built upon one that has."""
+        if picture.is_corrupt:
+            self._suspect_since = pts if pts is not None else self._chunk.start_pts
+        elif picture.key_frame and pts is not None and pts > (self._suspect_since or pts):
+            self._suspect_since = None
+        return self._suspect_since is not None
 
 
-def _in_order(pictures: Iterable[_Timed], chunk: Chunk) -> Iterator[tuple[int, bool, VideoFrame]]:
+def _in_order(
+    pictures: Iterable[_Timed], chunk: Chunk
+) -> Iterator[tuple[int, bool, bool, VideoFrame]]:
     """Keep the pictures of the span, with strictly rising pts; fit made-up ones in between."""
     last = NO_TIME
-    held: tuple[int | None, VideoFrame] | None = None
-    for pts, made_up, picture in pictures:
-        if held is not None:
-            fitted = _fit(held[0], last, chunk.stop_pts if pts is None else pts)
-            if fitted is not None:
-                last = fitted
-                if chunk.start_pts <= fitted < chunk.stop_pts:
-                    yield fitted, True, held[1]
-            held = None
+    # A made-up pts waits for the next picture's: only then is it known whether it fits.
+    for (pts, made_up, damaged, picture), following in _with_next(pictures, chunk.stop_pts):
+        fitted = _fit(pts, last, following) if made_up else pts
+        if fitted is not None and fitted > last:
+            last = fitted
+            if chunk.start_pts <= fitted < chunk.stop_pts:
+                yield fitted, made_up, damaged, picture
+
+
+def _with_next(pictures: Iterable[_Timed], end: int) -> Iterator[tuple[_Timed, int]]:
+    """Yield each picture with the pts of the next one, for made-up ones; `end` after the last."""
+    held: list[_Timed] = []
+    for timed in pictures:
+        pts, made_up = timed[:2]
+        if held and (pts is not None or len(held) >= _MAX_HELD):
+            yield from ((waiting, end if pts is None else pts) for waiting in held)
+            held.clear()
         if made_up:
-            held = (pts, picture)
-        elif pts is not None and pts > last:
-            last = pts
-            if chunk.start_pts <= pts < chunk.stop_pts:
-                yield pts, False, picture
-    if held is not None:
-        fitted = _fit(held[0], last, chunk.stop_pts)
-        if fitted is not None and chunk.start_pts <= fitted < chunk.stop_pts:
-            yield fitted, True, held[1]
+            held.append(timed)
+        else:
+            yield timed, end
+    yield from ((waiting, end) for waiting in held)
 
 
 def _fit(pts: int | None, last: int, following: int) -> int | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from playmill import schema
 from playmill.dataset import Dataset, open_dataset
+from playmill.errors import DatasetError
 
 MAX_NAMES = 12
 """Keys and buttons that `describe` lists, the most pressed first."""
@@ -23,24 +24,32 @@ def as_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         DatasetError: it is no dataset, or is damaged.
     """
     with open_dataset(path) as dataset:
-        return {
-            "file": str(dataset.path),
-            "bytes": dataset.path.stat().st_size,
-            "schema_version": int(dataset.h5.attrs["schema_version"]),
-            "session_id": dataset.session_id,
-            "dataset_key": dataset.dataset_key,
-            "clock": dataset.clock,
-            "frames": _frames(dataset),
-            "features": [_features(dataset, key) for key in dataset.feature_keys],
-            "images": list(dataset.images.shape) if dataset.has_images else None,
-            "inputs": _inputs(dataset),
-            "sync": {name: _plain(value) for name, value in dataset.h5["/sync"].attrs.items()},
-            "keys": _presses(dataset, dataset.key_names, "key_presses"),
-            "buttons": _presses(dataset, dataset.button_names, "button_presses"),
-            "axes": list(dataset.axis_names),
-            "provenance": dataset.provenance,
-            "warnings": dataset.warnings,
-        }
+        try:
+            return _about(dataset)
+        except (KeyError, OSError, ValueError, RuntimeError) as error:
+            problem = f"cannot be read: {error}. `playmill verify` says what is wrong with it"
+            raise DatasetError(str(path), problem) from error
+
+
+def _about(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "file": str(dataset.path),
+        "bytes": dataset.path.stat().st_size,
+        "schema_version": int(dataset.h5.attrs["schema_version"]),
+        "session_id": dataset.session_id,
+        "dataset_key": dataset.dataset_key,
+        "clock": dataset.clock,
+        "frames": _frames(dataset),
+        "features": [_features(dataset, key) for key in dataset.feature_keys],
+        "images": list(dataset.images.shape) if dataset.has_images else None,
+        "inputs": _inputs(dataset),
+        "sync": {name: _plain(value) for name, value in dataset.h5["/sync"].attrs.items()},
+        "keys": _presses(dataset, dataset.key_names, "key_presses"),
+        "buttons": _presses(dataset, dataset.button_names, "button_presses"),
+        "axes": list(dataset.axis_names),
+        "provenance": dataset.provenance,
+        "warnings": dataset.warnings,
+    }
 
 
 def _frames(dataset: Dataset) -> dict[str, Any]:
@@ -91,7 +100,14 @@ def _plain(value: Any) -> Any:
 
 def describe(path: str | os.PathLike[str]) -> str:
     """Return a page of text about the dataset file `path`. Raises as `as_json` does."""
-    return "\n".join(f"{name:<12}{text}" for name, text in _lines(as_json(path)))
+    return "\n".join(f"{name:<12}{_printable(text)}" for name, text in _lines(as_json(path)))
+
+
+def _printable(text: str) -> str:
+    """Escape what would move the cursor or end the line: names and warnings hold other's text."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:

@@ -17,6 +17,9 @@ MAX_ATTEMPTS = 3
 """Tries of one step before its recording fails."""
 RETRY_DELAY_S = (0.0, 2.0, 10.0)
 """Pause before try 1, 2, 3: a full disk or a lost mount gets a moment to recover."""
+SILENCE_S = 60.0
+"""A last try that nothing is known of counts as failed after this long: its lease may be lost with
+the queue, or taken just after the leases were listed."""
 
 State = Literal[
     "queued", "planning", "extracting", "consolidating", "published", "failed", "cancelled"
@@ -34,6 +37,8 @@ class Request:
     config: PipelineConfig
     submitted_ns: int
     """Unix time of the latest submission; the newest wins where two claim one session."""
+    session_id: str | None = None
+    """As far as it was known then, for people; what counts is the manifest's."""
 
     @classmethod
     def make(
@@ -43,6 +48,7 @@ class Request:
         config: PipelineConfig,
         *,
         submitted_ns: int,
+        session_id: str | None = None,
     ) -> Request:
         """Build a request; equal recordings, sources and configuration give an equal job id."""
         job_id = digest_of(
@@ -57,6 +63,7 @@ class Request:
             sources=sources,
             config=config,
             submitted_ns=submitted_ns,
+            session_id=session_id,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -68,6 +75,7 @@ class Request:
             "sources": [source.to_json() for source in self.sources],
             "config": self.config.to_json(),
             "submitted_ns": self.submitted_ns,
+            "session_id": self.session_id,
         }
 
     @classmethod
@@ -79,6 +87,7 @@ class Request:
             sources=tuple(SourceFile(**source) for source in value["sources"]),
             config=PipelineConfig.from_json(value["config"]),
             submitted_ns=value["submitted_ns"],
+            session_id=value["session_id"],
         )
 
 
@@ -145,7 +154,9 @@ class Attempts:
     failed_at_s: float = 0.0
     """Unix time of the last recorded failure."""
     error: str | None = None
-    """Its reason; None where the last try ended without a word (its worker died)."""
+    """Its reason; None where the last try goes on, or ended without a word (its worker died)."""
+    seen_s: float = 0.0
+    """Unix time of the last sign of life of the last try."""
     hopeless: bool = False
     """Trying again cannot help."""
 
@@ -221,6 +232,8 @@ def remaining(facts: JobFacts, *, now_s: float) -> list[Action]:
         if step.name in facts.busy:
             continue
         if tried.hopeless or tried.begun >= MAX_ATTEMPTS:
+            if tried.error is None and now_s < tried.seen_s + SILENCE_S:
+                continue
             return [Fail(job_id=facts.job_id, reason=_reason(step, tried))]
         if now_s >= tried.failed_at_s + RETRY_DELAY_S[tried.begun]:
             actions.append(Send(step=step))

@@ -10,12 +10,14 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from playmill.config import READER_WINDOW, PipelineConfig, digest_of
 from playmill.encoders import EncoderSpec
 from playmill.errors import SourceChanged
+from playmill.inputs import reader_for
 from playmill.plan import Chunk, cut, plan_digest
 from playmill.recording import Recording
 from playmill.schema import SCHEMA_VERSION
@@ -24,6 +26,7 @@ from playmill.video_index import VideoIndex
 MANIFEST_VERSION = 1
 DECODER = "pyav"
 DEFAULT_WINDOW_US = 100_000
+"""Window where there is no reader to have a default of its own, and reach where it is unbounded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,10 +45,12 @@ class SourceFile:
         """Look at a file, or at every file of a folder."""
         name = os.path.relpath(path, base) if path != base else ""
         if path.is_dir():
-            stats = [entry.stat() for entry in os.scandir(path)]
-            size = sum(stat.st_size for stat in stats)
-            mtime_ns = max((stat.st_mtime_ns for stat in stats), default=0)
-            return cls(path=name, size=size, mtime_ns=mtime_ns)
+            stats = [
+                entry.stat(follow_symlinks=os.path.isfile(entry)) for entry in os.scandir(path)
+            ]
+            # The folder's own time: a picture's name is its time, and a new name shows there.
+            latest = max(stat.st_mtime_ns for stat in (path.stat(), *stats))
+            return cls(path=name, size=sum(stat.st_size for stat in stats), mtime_ns=latest)
         stat = path.stat()
         return cls(path=name, size=stat.st_size, mtime_ns=stat.st_mtime_ns)
 
@@ -60,16 +65,27 @@ def source_files(recording: Recording) -> tuple[SourceFile, ...]:
 
 
 def check_unchanged(recording: Recording, before: Iterable[SourceFile]) -> None:
-    """Raise SourceChanged if a source is not what it was."""
-    for then, now in zip(before, source_files(recording), strict=True):
+    """Raise SourceChanged if a source is not what it was, or is another."""
+    for then, now in zip_longest(before, source_files(recording)):
         if then != now:
             raise SourceChanged(
                 str(recording.path),
-                now.path,
-                f"{now.size} bytes of another time than the {then.size} bytes submitted",
+                "",
+                _difference(then, now),
                 "a file that stays as it is while it is processed",
                 "Submit the recording again once nothing writes to it.",
             )
+
+
+def _difference(then: SourceFile | None, now: SourceFile | None) -> str:
+    if now is None:
+        return f"no {then.path!r} any more" if then else "nothing"
+    if then is None:
+        return f"a new source {now.path!r}"
+    if then.path != now.path:
+        return f"the source {now.path!r} in place of {then.path!r}"
+    sizes = "" if then.size == now.size else f" ({now.size} bytes, no longer {then.size})"
+    return f"{now.path or 'the file'!r} written to since it was submitted{sizes}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,7 +198,13 @@ def make_manifest(
         RecordingError: the video cannot be indexed.
     """
     video = index(recording.source)
-    window_us = DEFAULT_WINDOW_US if config.window_us == READER_WINDOW else config.window_us
+    window_us = config.window_us
+    if window_us == READER_WINDOW:
+        reader = recording.reader and reader_for(recording.reader)
+        window_us = reader.default_window_us if reader else DEFAULT_WINDOW_US
+    chunks = cut(video, target_frames=config.chunk_frames)
+    repeated = int((~video.discard).sum()) - sum(chunk.num_frames for chunk in chunks)
+    warnings = (f"{repeated} packets have the time of another; one frame of each time is kept",)
     return Manifest(
         session_id=recording.session_id,
         video_name=recording.source.name,
@@ -198,7 +220,7 @@ def make_manifest(
         reader=recording.reader,
         weights_digest=encoder.weights_digest,
         preprocessing=encoder.preprocessing,
-        chunks=cut(video, target_frames=config.chunk_frames),
+        chunks=chunks,
         config=PipelineConfig.from_json(config.to_json() | {"window_us": window_us}),
-        warnings=(*recording.warnings, *video.warnings),
+        warnings=(*recording.warnings, *video.warnings, *(warnings if repeated else ())),
     )

@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +23,8 @@ from playmill.config import (
 )
 from playmill.errors import UsageError
 
-MAX_MS = 10**12
+MAX_MS = 10**9
+"""Largest time that an option takes: twelve days, more than any recording lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,14 @@ class Wanted:
 def parse_ms(text: str, *, option: str) -> int:
     """Read milliseconds, to the microsecond, as integer microseconds."""
     try:
-        value = Decimal(text) * 1000
-        if value == value.to_integral_value() and abs(value) < MAX_MS:
-            return int(value)
-    except (InvalidOperation, ValueError):
+        value = Decimal(text)
+        if abs(value) <= MAX_MS and value == round(value, 3):
+            return int(value * 1000)
+    except ArithmeticError:  # no number, or none that arithmetic can be done with
         pass
-    raise UsageError(f"{option} is {text!r}; give milliseconds, with at most three decimals")
+    raise UsageError(
+        f"{option} is {text!r}; give milliseconds, with at most three decimals, up to {MAX_MS}"
+    )
 
 
 def parse_images(text: str) -> tuple[int, int]:

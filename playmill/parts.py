@@ -16,6 +16,7 @@ import zarr
 import zarr.codecs
 import zarr.errors
 from numpy.typing import NDArray
+from zarr.storage import LocalStore
 
 from playmill.errors import PartError
 
@@ -31,7 +32,7 @@ class PartArray:
         # A missing zarr chunk would read as the fill value: NaN shows, and an all-zero chunk is
         # stored like any other. The checksum codec turns a flipped bit into an error.
         self._array = zarr.create_array(
-            store=str(folder / name),
+            store=LocalStore(folder / name),
             shape=(0, *row_shape),
             chunks=(rows, *row_shape),
             dtype=dtype,
@@ -48,7 +49,10 @@ class PartArray:
         self.num_rows = 0
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Add rows, (n, *row_shape); whole zarr chunks go to disk at once."""
+        """Add rows, (n, *row_shape), of the array's own dtype; whole zarr chunks are written."""
+        expected = (self._array.dtype, self._array.shape[1:])
+        if (rows.dtype, rows.shape[1:]) != expected:
+            raise ValueError(f"rows are {rows.dtype} {rows.shape}, not {expected}")
         self._digest.update(np.ascontiguousarray(rows).data)
         self._pending.append(rows)
         self._num_pending += len(rows)
@@ -128,7 +132,7 @@ def read_part(folder: Path, name: str, *, num_rows: int, digest: str) -> Iterato
     """
     sha = hashlib.sha256()
     try:
-        array = zarr.open_array(str(folder / name), mode="r")
+        array = zarr.open_array(LocalStore(folder / name, read_only=True), mode="r")
         if array.shape[0] != num_rows:
             raise PartError(str(folder), f"{name} has {array.shape[0]} rows, its marker {num_rows}")
         sha.update(_describe(array.shape[1:], array.dtype.str))

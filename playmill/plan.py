@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from playmill.config import digest_of
-from playmill.video_index import VideoIndex
+
+if TYPE_CHECKING:  # which would import the demuxer
+    from playmill.video_index import VideoIndex
 
 _SAFE = 1 << 61
 
@@ -37,7 +39,7 @@ class Chunk:
     seek_pts: int
     """Ticks; pts of the first packet (made up if it has none)."""
     seek_dts: int
-    """Ticks; dts of the first packet; `video_index.NO_TIME` if it has none."""
+    """Ticks; dts of the first packet; `missing_pts.NO_TIME` if it has none."""
     seek_pos: int
     """Byte position of the first packet; -1 if unknown."""
     seek_size: int
@@ -92,7 +94,8 @@ def cut(index: VideoIndex, *, target_frames: int) -> tuple[Chunk, ...]:
     if target_frames < 1:
         raise ValueError(f"{target_frames=} must be at least 1")
     shown = ~index.discard
-    times = np.unique(index.pts[shown])
+    times = np.sort(index.pts[shown], kind="stable")
+    times = times[np.diff(times, prepend=times[:1] - 1) > 0]
     if not len(times):
         return ()
     keys = _openings(index, int(times[0]))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from playmill.config import digest_of
+from playmill.config import MAX_TIME_US, digest_of
 from playmill.errors import ClockError, LogError, MissingStream, RecordingError, UsageError
 
 log = logging.getLogger(__name__)
@@ -22,13 +23,13 @@ SESSION_FILE = "session.json"
 SESSION_SCHEMA = "gameplay-session/1"
 _MP4_LIKE = (".mp4", ".m4v", ".mov", ".3gp")
 _MPEG_LIKE = (".ts", ".m2ts", ".mts", ".mpg", ".mpeg")
-VIDEO_SUFFIXES = frozenset((*_MP4_LIKE, *_MPEG_LIKE, ".mkv", ".webm", ".avi", ".flv", ".wmv", ".ogv"))
+_OTHERS = (".mkv", ".webm", ".avi", ".flv", ".wmv", ".ogv")
+VIDEO_SUFFIXES = frozenset((*_MP4_LIKE, *_MPEG_LIKE, *_OTHERS))
 STILL_FORMATS = ("png", "jpg", "jpeg")
 LOG_SUFFIXES = (".jsonl", ".csv", ".mcap", ".proto")
 """Suffixes that say "input log" when they stand behind a bare video's name."""
 
 MAX_SESSION_BYTES = 16 << 20
-_MAX_TIME = 2**62
 
 Clock = Literal["unix_us", "stream"]
 
@@ -85,16 +86,16 @@ def discover(paths: Iterable[Path], *, skip: Iterable[Path] = ()) -> Iterator[Pa
         if not found:
             raise UsageError(
                 f"{path}: no recording found in it; a recording is a folder with {SESSION_FILE},"
-                " or a video file"
+                " or a video file (hidden folders and the datasets folder are not searched)"
             )
 
 
 def _search(path: Path, skipped: set[Path]) -> Iterator[Path]:
-    if not path.exists():
+    if not os.path.exists(path):
         raise UsageError(f"{path}: there is no such file or folder")
     if path.is_dir():
-        yield from _search_folder(path.resolve(), skipped, set())
-    elif path.name == SESSION_FILE or (path.resolve().parent / SESSION_FILE).is_file():
+        yield from _search_folder(path.resolve(), skipped)
+    elif _is_session(path.resolve().parent):
         yield path.resolve().parent
     elif path.suffix.lower() in VIDEO_SUFFIXES:
         yield path.resolve()
@@ -105,26 +106,40 @@ def _search(path: Path, skipped: set[Path]) -> Iterator[Path]:
         )
 
 
-def _search_folder(folder: Path, skipped: set[Path], visited: set[Path]) -> Iterator[Path]:
-    if folder in visited or folder in skipped:
-        return
-    visited.add(folder)
-    if (folder / SESSION_FILE).is_file():
-        yield folder
-        return
+def _is_session(folder: Path) -> bool:
+    # os.path.isfile, unlike Path.is_file, is False for what cannot be looked at.
+    return os.path.isfile(folder / SESSION_FILE)
+
+
+def _search_folder(top: Path, skipped: set[Path]) -> Iterator[Path]:
+    visited = set(skipped)
+    waiting = [top]
+    while waiting:
+        path = waiting.pop()
+        if path in visited:
+            continue
+        visited.add(path)
+        if not os.path.isdir(path) or _is_session(path):
+            yield path
+        else:
+            waiting += reversed(_entries(path))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return the folders and videos in `folder` by name, symbolic links followed."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         log.warning("%s: cannot be searched: %s", folder, error.strerror)
-        return
+        return []
+    found = []
     for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        path = Path(entry.path).resolve()
-        if entry.is_dir():
-            yield from _search_folder(path, skipped, visited)
-        elif entry.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
-            yield path
+        path = Path(entry.path)
+        is_video = path.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)
+        # A link that leads nowhere, or in a circle, is neither.
+        if not entry.name.startswith(".") and (is_video or os.path.isdir(path)):
+            found.append(path.resolve() if entry.is_symlink() else path)
+    return found
 
 
 def read_recording(path: Path, *, identity: str, pts_zero_us: int | None = None) -> Recording:
@@ -188,15 +203,17 @@ def _read_bare_video(path: Path, identity: str, pts_zero_us: int | None) -> Reco
 
 def _log_beside(video: Path) -> Path | None:
     names = ["inputs.jsonl", *(video.stem + suffix for suffix in LOG_SUFFIXES)]
-    return next((video.parent / name for name in names if (video.parent / name).is_file()), None)
+    beside = [video.parent / name for name in names]
+    return next((path for path in beside if os.path.isfile(path)), None)
 
 
 def _check_video_file(recording: Path, video: Path, place: str) -> None:
-    if not video.is_file():
+    if not os.path.isfile(video):
+        there = os.path.exists(video)
         raise MissingStream(
             str(recording),
             place,
-            f"no file {video.name}" if not video.exists() else f"{video.name}, which is no file",
+            f"{video.name}, which is no file" if there else f"no file {video.name}"[:200],
             "the recording's video",
             "Put the video there, or mend the name.",
         )
@@ -240,13 +257,22 @@ def _parse_session(folder: Path) -> _Session:
         )
 
     def refuse_constant(name: str) -> NoReturn:
-        fail(f"the number {name}")
+        fail(f"the number {name[:80]}")
 
-    size = path.stat().st_size
-    if size > MAX_SESSION_BYTES:
-        fail(f"{size} bytes, more than {MAX_SESSION_BYTES}")
+    def finite(text: str) -> float:
+        value = float(text)
+        return value if math.isfinite(value) else refuse_constant(text)
+
     try:
-        value = json.loads(path.read_bytes().decode("utf-8-sig"), parse_constant=refuse_constant)
+        with path.open("rb") as stream:
+            data = stream.read(MAX_SESSION_BYTES + 1)
+        if len(data) > MAX_SESSION_BYTES:
+            fail(f"more than {MAX_SESSION_BYTES} bytes")
+        value = json.loads(
+            data.decode("utf-8-sig"), parse_constant=refuse_constant, parse_float=finite
+        )
+    except PermissionError:
+        fail("a file that may not be read")
     except UnicodeDecodeError as error:
         fail(f"bytes that are not UTF-8 at offset {error.start}")
     except json.JSONDecodeError as error:
@@ -287,16 +313,16 @@ def _read_session(folder: Path, identity: str, pts_zero_us: int | None) -> Recor
 def _read_source(session: _Session) -> tuple[Path, bool]:
     """Return the video file or the folder of stills, and whether its pts need an anchor."""
     video = session.get("video", dict, "an object with the video's file and pts_zero_us")
-    if "dir" not in video:
+    if video.get("dir") is None:
         path = session.file("video.file", "the name of the video file")
         _check_video_file(session.folder, path, "video.file")
         return path, True
     stills = session.file("video.dir", "the name of the folder of pictures")
-    if not stills.is_dir():
+    if not os.path.isdir(stills):
         raise MissingStream(
             str(session.folder),
             "video.dir",
-            f"no folder {stills.name}",
+            f"no folder {stills.name}"[:200],
             "the recording's pictures",
             "Put the folder there, or mend the name.",
         )
@@ -308,14 +334,23 @@ def _read_source(session: _Session) -> tuple[Path, bool]:
             f"one of {', '.join(STILL_FORMATS)}",
             "Convert the pictures.",
         )
+    naming, by_time = session.value["video"].get("naming"), f"<t_us>.{picture_format}"
+    if naming is not None and naming != by_time:
+        raise ClockError(
+            str(session.folder / SESSION_FILE),
+            "video.naming",
+            repr(naming)[:80],
+            f"{by_time!r}, the pictures' Unix times in microseconds",
+            "Name the pictures by their times.",
+        )
     return stills, False
 
 
 def _read_anchor(session: _Session, given: int | None) -> int:
-    if given is not None and "pts_zero_us" not in session.value["video"]:
-        return given
     anchor = session.value["video"].get("pts_zero_us")
-    if not isinstance(anchor, int) or isinstance(anchor, bool) or abs(anchor) >= _MAX_TIME:
+    if anchor is None and given is not None:
+        return given
+    if not isinstance(anchor, int) or isinstance(anchor, bool) or abs(anchor) >= MAX_TIME_US:
         raise ClockError(
             str(session.folder / SESSION_FILE),
             "video.pts_zero_us",
@@ -340,11 +375,11 @@ def _read_log(session: _Session) -> tuple[Path | None, tuple[str, ...]]:
                 repr(expected),
                 "Convert the log: its times must be those of the video's clock.",
             )
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise LogError(
             str(session.folder),
             "inputs.file",
-            f"no file {path.name}",
+            f"no file {path.name}"[:200],
             "the recording's input log",
             f"Put the log there, or take `inputs` out of {SESSION_FILE} if there is none.",
         )

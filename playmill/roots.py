@@ -85,8 +85,11 @@ class Roots:
                 "Add it to PLAYMILL_ROOTS on this host.",
             )
         relative = PurePosixPath(place.path)
-        resolved = (folder / relative).resolve()
-        inside = resolved.is_relative_to(folder.resolve())
+        try:
+            resolved = (folder / relative).resolve()
+            inside = resolved.is_relative_to(folder.resolve())
+        except (RuntimeError, ValueError):  # links in a circle; a NUL in the name
+            resolved, inside = folder, False
         if relative.is_absolute() or ".." in relative.parts or not inside:
             raise MissingStream(
                 str(place),

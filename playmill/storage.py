@@ -197,6 +197,8 @@ def _holds(target: Path, content: DatasetContent) -> bool:
 
 def _carry_over(temporary: Temporary, target: Path, *, session_id: str) -> None:
     """Copy into `temporary` the features that only `target` has, as far as they are sound."""
+    if not target.exists():
+        return
     with (
         open_dataset(target) as old,
         temporary.spool() as spool,

@@ -23,6 +23,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,41 +32,52 @@ from playmill.jobs import MAX_ATTEMPTS, Attempts, Commit, JobFacts, Request, Ste
 from playmill.manifest import Manifest, file_digest
 
 
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def _write_temporary(path: Path, value: dict[str, Any]) -> Path:
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Give the name of a file beside `path` to write into; it is gone after the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(temporary: Path, value: dict[str, Any]) -> None:
     with temporary.open("w", encoding="utf-8") as stream:
         json.dump(value, stream, ensure_ascii=True)
         stream.flush()
         os.fsync(stream.fileno())
-    return temporary
 
 
 def put_if_absent(path: Path, value: dict[str, Any]) -> bool:
     """Write JSON to `path` unless it exists; say whether this call wrote it."""
-    temporary = _write_temporary(path, value)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink()
-    _fsync_folder(path.parent)
+    with _temporary(path) as temporary:
+        _write(temporary, value)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            # A network file system may ask twice, and report the first answer's success as this.
+            if temporary.stat().st_nlink < 2:
+                return False
+    _fsync(path.parent)
     return True
 
 
 def replace(path: Path, value: dict[str, Any]) -> None:
     """Write JSON to `path`, whole at every moment."""
-    os.replace(_write_temporary(path, value), path)
-    _fsync_folder(path.parent)
+    with _temporary(path) as temporary:
+        _write(temporary, value)
+        os.replace(temporary, path)
+    _fsync(path.parent)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -79,6 +91,27 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
+@lru_cache(maxsize=64)
+def _parse_manifest(path: Path, stamp: tuple[int, int]) -> tuple[Manifest, str]:
+    """Return a manifest and its parts key; both take a while for a long recording."""
+    value = read_json(path)
+    if value is None:
+        raise FileNotFoundError(f"{path} has gone")
+    manifest = Manifest.from_json(value)
+    return manifest, manifest.parts_key
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+def _changed_s(folder: Path, prefix: str, number: int) -> float:
+    try:
+        return (folder / f"{prefix}.{number}.json").stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """The store under `root`."""
@@ -89,7 +122,7 @@ class Store:
 
     def job_folder(self, job_id: str) -> Path:
         """Return where a job's markers lie."""
-        if len(job_id) != 64 or not set(job_id) <= set("0123456789abcdef"):
+        if not _is_digest(job_id):
             raise ValueError(f"{job_id!r} is no job id (64 hex digits)")
         return self.root / "jobs" / job_id
 
@@ -97,7 +130,7 @@ class Store:
         """Yield every job that was ever submitted, in no order."""
         with contextlib.suppress(FileNotFoundError), os.scandir(self.root / "jobs") as entries:
             for entry in entries:
-                if len(entry.name) == 64:
+                if _is_digest(entry.name):
                     yield entry.name
 
     def submit(self, request: Request) -> None:
@@ -109,9 +142,9 @@ class Store:
         """Let a job be tried anew, also one that failed or was cancelled."""
         folder = self.job_folder(job_id)
         shutil.rmtree(folder / "attempts", ignore_errors=True)
-        manifest = self.manifest(job_id)
-        if manifest is not None:
-            shutil.rmtree(self._parts(manifest.parts_key) / "attempts", ignore_errors=True)
+        _, parts_key = self._plan(job_id)
+        if parts_key is not None:
+            shutil.rmtree(self._parts(parts_key) / "attempts", ignore_errors=True)
         for name in ("failed.json", "cancelled.json"):
             (folder / name).unlink(missing_ok=True)
 
@@ -125,8 +158,15 @@ class Store:
 
     def manifest(self, job_id: str) -> Manifest | None:
         """Return a job's manifest; None before it is planned."""
-        value = read_json(self.job_folder(job_id) / "manifest.json")
-        return None if value is None else Manifest.from_json(value)
+        return self._plan(job_id)[0]
+
+    def _plan(self, job_id: str) -> tuple[Manifest, str] | tuple[None, None]:
+        path = self.job_folder(job_id) / "manifest.json"
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return None, None
+        return _parse_manifest(path, (stat.st_ino, stat.st_mtime_ns))
 
     def put_manifest(self, job_id: str, manifest: Manifest) -> None:
         """Store a manifest, once."""
@@ -147,7 +187,7 @@ class Store:
     # Sessions
 
     def session_owner(self, folder: str) -> dict[str, Any] | None:
-        """Return which submission published a session's dataset: job_id, recording, submitted_ns."""
+        """Return which submission a session's dataset is of: job_id, recording, submitted_ns."""
         return read_json(self.root / "sessions" / f"{folder}.json")
 
     def own_session(self, folder: str, request: Request) -> None:
@@ -162,7 +202,7 @@ class Store:
     # Parts
 
     def _parts(self, parts_key: str) -> Path:
-        if len(parts_key) != 64 or not set(parts_key) <= set("0123456789abcdef"):
+        if not _is_digest(parts_key):
             raise ValueError(f"{parts_key!r} is no parts key (64 hex digits)")
         return self.root / "parts" / parts_key
 
@@ -179,7 +219,8 @@ class Store:
             names = os.listdir(self._parts(parts_key) / "commits")
         except FileNotFoundError:
             return frozenset()
-        return frozenset(int(name[:6]) for name in names if not name.startswith("."))
+        numbers = (name.removesuffix(".json") for name in names)
+        return frozenset(int(number) for number in numbers if number.isdecimal())
 
     def commit(self, parts_key: str, commit: Commit) -> bool:
         """Put a chunk's commit marker; say whether this attempt won."""
@@ -207,25 +248,45 @@ class Store:
     def begin_attempt(self, step: Step, *, who: str) -> str | None:
         """Count a new try of `step`; return its name, or None when there were enough."""
         prefix = self._attempt_prefix(step)
-        begun = {"who": who, "started_s": time.time()}
+        token = secrets.token_hex(4)
         for number in range(1, MAX_ATTEMPTS + 1):
+            begun = {"who": who, "started_s": time.time(), "attempt": f"{number}-{token}"}
             if put_if_absent(prefix.parent / f"{prefix.name}.{number}.json", begun):
-                return f"{number}-{secrets.token_hex(4)}"
+                return f"{number}-{token}"
         return None
 
-    def fail_attempt(self, step: Step, attempt: str, error: Exception, *, hopeless: bool) -> None:
-        """Record why a try failed."""
+    def touch_attempt(self, step: Step, attempt: str) -> None:
+        """Give a sign of life: the try goes on, whatever has become of its lease."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._begun_path(step, attempt))
+
+    def _begun_path(self, step: Step, attempt: str) -> Path:
         prefix = self._attempt_prefix(step)
-        number = attempt.partition("-")[0]
+        return prefix.parent / f"{prefix.name}.{attempt.partition('-')[0]}.json"
+
+    def fail_attempt(self, step: Step, attempt: str, error: Exception, *, hopeless: bool) -> None:
+        """Record why a try failed, unless attempts have been forgotten since it began."""
+        begun = self._begun_path(step, attempt)
+        if (read_json(begun) or {}).get("attempt") != attempt:
+            return
         known = isinstance(error, PlaymillError)
         reason = str(error) if known else f"{type(error).__name__}: {error}"
         put_if_absent(
-            prefix.parent / f"{prefix.name}.{number}.failed.json",
-            {"error": reason, "hopeless": hopeless, "failed_s": time.time()},
+            begun.with_suffix(".failed.json"),
+            {
+                "error": reason,
+                "hopeless": hopeless,
+                "failed_s": time.time(),
+                "job_id": step.job_id,
+            },
         )
 
-    def _attempts_in(self, folder: Path) -> dict[str, Attempts]:
-        """Return the attempts of every step that has any in `folder`, by file name prefix."""
+    def _attempts_in(self, folder: Path, *, job_id: str) -> dict[str, Attempts]:
+        """Return the attempts of every step that has any in `folder`, by file name prefix.
+
+        Jobs that share parts share the count of tries; but what is hopeless for another job (its
+        file has gone, or changed) need not be so for `job_id`.
+        """
         begun: dict[str, int] = {}
         failed: dict[str, int] = {}
         with contextlib.suppress(FileNotFoundError):
@@ -240,12 +301,14 @@ class Store:
         for prefix, count in begun.items():
             last = failed.get(prefix, 0)
             value = read_json(folder / f"{prefix}.{last}.failed.json") if last == count else None
-            value = value or {"failed_s": 0.0, "error": None, "hopeless": False}
+            if value is None:
+                found[prefix] = Attempts(begun=count, seen_s=_changed_s(folder, prefix, count))
+                continue
             found[prefix] = Attempts(
                 begun=count,
                 failed_at_s=value["failed_s"],
                 error=value["error"],
-                hopeless=value["hopeless"],
+                hopeless=value["hopeless"] and value["job_id"] == job_id,
             )
         return found
 
@@ -267,14 +330,12 @@ class Store:
         failed = self.ending(job_id, "failed")
         published = self.ending(job_id, "published") is not None
         cancelled = self.ending(job_id, "cancelled") is not None
-        manifest = self.manifest(job_id)
-        parts_key = manifest.parts_key if manifest else None
-        attempts = {
-            f"{verb}:{job_id}": tried
-            for verb, tried in self._attempts_in(self.job_folder(job_id) / "attempts").items()
-        }
+        manifest, parts_key = self._plan(job_id)
+        own = self._attempts_in(self.job_folder(job_id) / "attempts", job_id=job_id)
+        attempts = {f"{verb}:{job_id}": tried for verb, tried in own.items()}
         if parts_key is not None:
-            for chunk, tried in self._attempts_in(self._parts(parts_key) / "attempts").items():
+            shared = self._attempts_in(self._parts(parts_key) / "attempts", job_id=job_id)
+            for chunk, tried in shared.items():
                 attempts[f"extract:{parts_key}:{int(chunk)}"] = tried
         return JobFacts(
             job_id=job_id,
@@ -293,21 +354,25 @@ class Store:
 
     def add_weights(self, path: Path) -> str:
         """Copy a weights file into the store; return its sha256 hex digest."""
-        digest = file_digest(path)
-        assert digest is not None
-        target = self.root / "weights" / f"{digest}{path.suffix}"
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}"
+        with _temporary(self.root / "weights" / "copy") as temporary:
             shutil.copyfile(path, temporary)
-            os.replace(temporary, target)
+            # The copy's digest, so that a file that changes meanwhile lends its name to nothing.
+            digest = file_digest(temporary)
+            assert digest is not None
+            target = temporary.parent / f"{digest}{path.suffix}"
+            if not target.exists():
+                _fsync(temporary)
+                os.replace(temporary, target)
+                _fsync(target.parent)
         return digest
 
     def weights(self, digest: str | None) -> Path | None:
         """Return the weights file with this digest; None for None."""
         if digest is None:
             return None
-        found = sorted((self.root / "weights").glob(f"{digest}.*"))
+        if not _is_digest(digest):
+            raise ValueError(f"{digest!r} is no digest of weights (64 hex digits)")
+        found = sorted((self.root / "weights").glob(f"{digest}*"))
         if not found:
             raise FileNotFoundError(f"no weights {digest} in {self.root}; submit the job again")
         return found[0]

@@ -26,7 +26,15 @@ from playmill.inputs.events import DEVICES, KINDS, InputEvents
 
 BLOCK_BYTES = 16 << 20
 """What is held of a large array at a time."""
-_UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError, DatasetError)
+_UNREADABLE = (
+    OSError,
+    LookupError,
+    ValueError,
+    ArithmeticError,
+    RuntimeError,
+    TypeError,
+    DatasetError,
+)
 """What h5py raises for a damaged file, and what follows from nonsense in it."""
 
 
@@ -233,7 +241,8 @@ def text_digest(node: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, h5py.Empty):
         return []
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    plain = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    return plain.decode("utf-8", "backslashreplace") if isinstance(plain, bytes) else plain
 
 
 def _text(dataset: Dataset) -> Iterator[str]:

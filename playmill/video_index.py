@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -21,15 +20,14 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from playmill.errors import CorruptVideo, MissingStream, SourceChanged
+from playmill.keyframes import UNIT_RULES, key_reader
+from playmill.missing_pts import NO_TIME, repair_pts
+from playmill.source_file import READ_BYTES, SourceFile
 
-NO_TIME = int(np.iinfo(np.int64).min)
-"""Stands for a missing dts, or a missing pts before it is repaired."""
 STILL_NAME = re.compile(r"([0-9]{1,18})\.(png|jpg|jpeg)", re.IGNORECASE | re.ASCII)
 """Name of a still picture: its time in microseconds."""
 
-_READ_BYTES = 1 << 20
 _GENERATE_PTS = 0x0001  # AVFMT_FLAG_GENPTS, which PyAV sets: made-up times would go unflagged
-_REORDER_PACKETS = 16  # no codec delays a picture by more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -92,86 +90,6 @@ class VideoIndex:
         return f"VideoIndex({self.source!r}, {self.codec}, {len(self)} packets)"
 
 
-class SourceFile(io.RawIOBase):
-    """A file for FFmpeg to read: its name is never parsed, its bytes can be hashed on the way.
-
-    Bytes are hashed once each and in order: those that FFmpeg reads in order at once, what it
-    jumped over in `digest`. `on_read` is called at every read: the sign of life of a long job.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        hashing: bool = False,
-        on_read: Callable[[], None] | None = None,
-    ) -> None:
-        super().__init__()
-        self._file = path.open("rb", buffering=0)
-        self._path = path
-        self._before = self._stamp()
-        self._hash = hashlib.sha256() if hashing else None
-        self._hashed = 0
-        self._on_read = on_read
-
-    def _stamp(self) -> tuple[int, int]:
-        status = os.fstat(self._file.fileno())
-        return status.st_size, status.st_mtime_ns
-
-    def readable(self) -> bool:
-        """Return True: the file can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True: the file can be sought in."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Read up to `size` bytes."""
-        start = self._file.tell()
-        data: bytes = self._file.read(size) or b""
-        if self._hash is not None and start <= self._hashed < start + len(data):
-            self._hash.update(memoryview(data)[self._hashed - start :])
-            self._hashed = start + len(data)
-        if self._on_read is not None:
-            self._on_read()
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a position."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._file.tell()
-
-    def digest(self) -> str:
-        """Return the sha256 of all bytes; reads those that were jumped over.
-
-        Raises:
-            SourceChanged: the file's size or time of change is not what it was when opened.
-        """
-        self.seek(self._hashed)
-        while self.read(_READ_BYTES):
-            pass
-        after = self._stamp()
-        if after != self._before or self._hashed != self._before[0] or self._hash is None:
-            raise SourceChanged(
-                str(self._path),
-                "",
-                f"{after[0]} bytes, changed at {after[1]} ns",
-                f"{self._before[0]} bytes, changed at {self._before[1]} ns, as when it was opened",
-                "Wait until the recorder has closed the file, then submit it again.",
-            )
-        return self._hash.hexdigest()
-
-    def close(self) -> None:
-        """Close the file."""
-        if not self.closed:
-            self._file.close()
-        super().close()
-
-
 def corrupt(path: Path, place: str, found: str) -> CorruptVideo:
     """Build the error for a video that cannot be read at `place`."""
     return CorruptVideo(
@@ -194,7 +112,7 @@ def open_video(
         MissingStream: there is no video stream in it.
     """
     try:
-        container = av.open(file, mode="r", metadata_errors="replace", buffer_size=_READ_BYTES)
+        container = av.open(file, mode="r", metadata_errors="replace", buffer_size=READ_BYTES)
     except (av.FFmpegError, ValueError) as error:
         size = file.seek(0, 2)
         cause = f"{size} bytes that cannot be opened ({_reason(error)})"
@@ -257,7 +175,10 @@ def index_video(source: Path, *, on_progress: Callable[[], None] | None = None) 
             warnings.append(f"{int(repaired.sum())} packets have no pts; theirs are interpolated")
             table["pts"] = repair_pts(table["pts"], table["dts"])
         codec = stream.codec_context.codec.canonical_name
-        if codec not in _UNIT_RULES:
+        missing = _missing_bytes(file)
+        if missing > 0:
+            warnings.append(f"the file is cut off: {missing} bytes are missing at its end")
+        if codec not in UNIT_RULES:
             table["clean"] = _without_leading(table["pts"], table["keyframe"])
         return VideoIndex(
             source=str(source),
@@ -275,11 +196,11 @@ def index_video(source: Path, *, on_progress: Callable[[], None] | None = None) 
 def _read_packets(
     source: Path, container: av.container.InputContainer, stream: VideoStream
 ) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    worth_of = _key_reader(stream)
+    context = stream.codec_context
+    worth_of = key_reader(context.codec.canonical_name, context.extradata or b"")
     rows: list[tuple[int, int, int, int, bool, bool, bool]] = []
     warnings: list[str] = []
     damaged = mismarked = 0
-    last_key = 0
     try:
         for packet in container.demux(stream):
             size = packet.size
@@ -288,16 +209,14 @@ def _read_packets(
             pts, dts, pos, key = packet.pts, packet.dts, packet.pos, packet.is_keyframe
             damaged += packet.is_corrupt
             worth = worth_of(packet) if key else -1
-            if key and (worth < 0 or worth > 1 + len(rows) - last_key):
-                mismarked, key = mismarked + 1, False
-            last_key = len(rows) if key else last_key
+            mismarked += key and worth < 0
             rows.append(
                 (
                     NO_TIME if pts is None else pts,
                     NO_TIME if dts is None else dts,
                     -1 if pos is None else pos,
                     size,
-                    key,
+                    worth >= 0,
                     worth == 0,
                     packet.is_discard,
                 )
@@ -321,6 +240,25 @@ def _read_packets(
     }, warnings
 
 
+def _missing_bytes(file: SourceFile) -> int:
+    """Return how many bytes a Matroska file is shorter than it says; 0 for other formats.
+
+    Source: RFC 8794 (EBML), RFC 9559 (Matroska): one header element, then one segment.
+    """
+    file.seek(0)
+    head, at = file.read(4096), 0
+    for name in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
+        if head[at : at + 4] != name or len(head) < at + 12 or not head[at + 4]:
+            return 0
+        length = 9 - head[at + 4].bit_length()
+        field = head[at + 4 : at + 4 + length]
+        size = int.from_bytes(field, "big") ^ 1 << 7 * length
+        if size == (1 << 7 * length) - 1:
+            return 0  # unknown, as a live recorder writes it
+        at += 4 + length + (size if name[0] == 0x1A else 0)
+    return max(0, at + size - file.seek(0, 2))
+
+
 def _without_leading(pts: NDArray[np.int64], keyframe: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Mark keyframes that no later packet of their GOP precedes in presentation."""
     clean = np.zeros(len(pts), np.bool_)
@@ -328,156 +266,6 @@ def _without_leading(pts: NDArray[np.int64], keyframe: NDArray[np.bool_]) -> NDA
     if len(keys):
         clean[keys] = np.minimum.reduceat(pts, keys) >= pts[keys]
     return clean
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _UnitRule:
-    """How a codec's units (NAL units) tell whether decoding may start at a packet."""
-
-    kind: Callable[[int], int]
-    """Type of a unit, from its first byte."""
-    slices: range
-    """Types that hold picture data."""
-    clean: range
-    """Types of slices that need nothing before them."""
-    recovery: int
-    """Type of the messages that can announce a recovery point; -1: those are of no use."""
-    length_at: int
-    """Where in the container's parameters the size of the units' length stands."""
-
-
-# A recovery point (H.264 open GOP, intra refresh) counts as a keyframe that needs a pre-roll.
-# FFmpeg's HEVC decoder starts at none; open GOPs have a CRA there, which is clean.
-_UNIT_RULES = {
-    "h264": _UnitRule(
-        kind=lambda head: head & 0x1F,
-        slices=range(1, 6),
-        clean=range(5, 6),
-        recovery=6,
-        length_at=4,
-    ),
-    "hevc": _UnitRule(
-        kind=lambda head: head >> 1 & 0x3F,
-        slices=range(32),
-        clean=range(16, 22),
-        recovery=-1,
-        length_at=21,
-    ),
-}
-
-
-def _key_reader(stream: VideoStream) -> Callable[[Any], int]:
-    """Return the function that tells what a packet marked as a keyframe is worth.
-
-    0: decoding may start at it; n > 0: frames are right from n - 1 packets after it on, if it is
-    reached from before; -1: it is no keyframe (some recorders mark every packet as one).
-
-    Source: ISO/IEC 14496-15 (length-prefixed units); ITU-T H.264 and H.265, annex B (start codes).
-    """
-    rule = _UNIT_RULES.get(stream.codec_context.codec.canonical_name)
-    if rule is None:
-        return lambda packet: 0
-    parameters = stream.codec_context.extradata or b""
-    prefixed = len(parameters) > rule.length_at and parameters[0] == 1
-    length_bytes = (parameters[rule.length_at] & 3) + 1 if prefixed else 0
-
-    def worth(packet: Any) -> int:
-        data = bytes(packet)
-        recovery = -1
-        for at in _prefixed_units(data, length_bytes) if prefixed else _annex_b_units(data):
-            kind = rule.kind(data[at])
-            if kind in rule.slices:
-                return 0 if kind in rule.clean else recovery
-            if kind == rule.recovery:
-                recovery = max(recovery, _recovery_point(data, at + 1))
-        return -1
-
-    return worth
-
-
-def _recovery_point(data: bytes, at: int) -> int:
-    """Return 1 + recovery_frame_cnt of the supplemental message at `at`; -1 if it has none.
-
-    Source: ITU-T H.264, 7.3.2.3 (messages), D.1.8 (recovery point), 9.1 (Exp-Golomb code).
-    """
-    while at + 2 < len(data) and data[at] != 0x80:
-        kind, at = _message_number(data, at)
-        length, at = _message_number(data, at)
-        if kind == 6:
-            bits = int.from_bytes(data[at : at + 4].ljust(4, b"\0"), "big")
-            zeros = 32 - bits.bit_length()
-            return bits >> (31 - 2 * zeros) if zeros < 16 else 1 << 16
-        at += length
-    return -1
-
-
-def _message_number(data: bytes, at: int) -> tuple[int, int]:
-    total = 0
-    while at < len(data) and data[at] == 0xFF:
-        total, at = total + 0xFF, at + 1
-    return (total + data[at], at + 1) if at < len(data) else (total, at)
-
-
-def _prefixed_units(data: bytes, length_bytes: int) -> Iterator[int]:
-    """Yield where each unit begins, behind its length."""
-    at = 0
-    while at + length_bytes < len(data):
-        yield at + length_bytes
-        at += length_bytes + int.from_bytes(data[at : at + length_bytes], "big")
-
-
-def _annex_b_units(data: bytes) -> Iterator[int]:
-    """Yield where each unit begins, behind its start code."""
-    return (match.end() for match in re.finditer(rb"\x00\x00\x01(?=.)", data, re.DOTALL))
-
-
-def repair_pts(pts: NDArray[np.int64], dts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give every packet a pts.
-
-    AVI stores no pts. Where FFmpeg knows the B-frames' pts, each other picture is shown when the
-    next one like it is decoded. Where it knows none, packets get their dts, and the decoder's
-    order decides which picture has which. A single missing pts goes where its neighbours in
-    presentation order leave most room.
-
-    Args:
-        pts: (P,) decode order, NO_TIME where missing.
-        dts: (P,) decode order, NO_TIME where missing.
-    Returns:
-        (P,) without NO_TIME.
-    """
-    missing, timed = pts == NO_TIME, dts != NO_TIME
-    known = dts[timed] if timed.any() else pts[~missing]
-    gaps = np.diff(np.unique(known))
-    step = int(np.median(gaps)) if len(gaps) else 1
-    repaired = pts.copy()
-    holes = np.flatnonzero(missing)
-    if timed.all() and bool((pts[~missing] == dts[~missing]).all()):
-        if not missing.all():
-            repaired[holes[:-1]] = dts[holes[1:]]
-            repaired[holes[-1]] = int(dts.max()) + step
-        else:
-            repaired[holes] = dts[holes]
-        return repaired
-    if missing.all():
-        filled = np.where(timed, dts, int(known.min()) if len(known) else 0)
-        late = np.maximum.accumulate(filled - step * np.arange(len(dts)))
-        return np.asarray(late + step * np.arange(len(dts)), np.int64)
-    for hole in holes.tolist():
-        repaired[hole] = _roomiest(repaired, hole, step)
-    return repaired
-
-
-def _roomiest(pts: NDArray[np.int64], hole: int, step: int) -> int:
-    near = pts[max(0, hole - _REORDER_PACKETS) : hole + _REORDER_PACKETS + 1]
-    times = np.unique(near[near != NO_TIME])
-    if not len(times):
-        before = pts[:hole][pts[:hole] != NO_TIME]
-        return int(before.max()) + step if len(before) else 0
-    gaps = np.diff(times)
-    if not len(gaps) or (hole >= len(pts) - 1 and int(gaps.max()) < 2 * step):
-        return int(times[-1]) + step
-    widest = int(np.argmax(gaps))
-    return int(times[widest] + times[widest + 1]) // 2
 
 
 def still_paths(folder: Path) -> list[tuple[int, Path]]:

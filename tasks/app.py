@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from tasks.settings import Settings
 
@@ -51,9 +51,13 @@ def configuration(broker_url: str) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "task_create_missing_queues": False,
-        "task_queues": [Queue(GPU_QUEUE), Queue(CPU_QUEUE)],
+        # Each queue has an exchange of its own; without one all would share the default queue's,
+        # and every message would go to both.
+        "task_queues": [
+            Queue(name, Exchange(name), routing_key=name) for name in (GPU_QUEUE, CPU_QUEUE)
+        ],
         "task_default_queue": CPU_QUEUE,
-        "task_routes": {"playmill.extract": {"queue": GPU_QUEUE}},
+        "task_routes": {"playmill.extract": {"queue": GPU_QUEUE, "routing_key": GPU_QUEUE}},
         # Nothing that forks may have touched CUDA; a child that imports torch is slow to come up.
         "worker_pool": "prefork",
         "worker_concurrency": 1,

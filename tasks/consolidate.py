@@ -7,10 +7,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from playmill.consolidation import consolidate as publish
 from playmill.errors import PartError, SessionConflict
 from playmill.jobs import Step
-from playmill.storage import DataStorage, session_folder
 from playmill.store import Store
 from tasks.app import app, settings
 from tasks.attempt import attempt
@@ -26,6 +24,10 @@ def consolidate(job_id: str) -> None:
 
 
 def _publish(store: Store, job_id: str) -> None:
+    # zarr and h5py are imported here, in the process that consolidates, and in no sender.
+    from playmill.consolidation import consolidate as publish
+    from playmill.storage import DataStorage, session_folder
+
     request = store.request(job_id)
     recording = recording_of(request)
     manifest = store.manifest(job_id)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from playmill import encoders
 from playmill.config import PipelineConfig
-from playmill.decode_process import DecodeProcess
 from playmill.errors import EncoderError
-from playmill.extraction import Extractor
-from playmill.frame_processor import FrameProcessor
 from playmill.jobs import Step
 from playmill.manifest import check_unchanged
 from playmill.store import Store
 from tasks.app import app, settings
 from tasks.attempt import attempt
 from tasks.ingest import recording_of
+
+if TYPE_CHECKING:
+    from playmill.extraction import Extractor
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,12 @@ def _load(
     num_threads: int,
 ) -> Extractor:
     """Load the backbone once a process; another configuration takes its place."""
+    # torch is imported here, in the process that extracts, and in none that only sends messages.
+    from playmill import encoders
+    from playmill.decode_process import DecodeProcess
+    from playmill.extraction import Extractor
+    from playmill.frame_processor import FrameProcessor
+
     weights = Store(Path(store)).weights(weights_digest)
     processor = FrameProcessor.from_encoder(
         encoders.load(encoder, weights=weights, device=device),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from playmill import encoders
-from playmill.decode_process import DecodeProcess
 from playmill.jobs import Request, Step
 from playmill.manifest import check_unchanged, make_manifest
 from playmill.recording import Recording, read_recording
@@ -17,6 +16,8 @@ def ingest(job_id: str) -> None:
     """Plan one job."""
 
     def work(store: Store, _: str) -> None:
+        from playmill.decode_process import DecodeProcess
+
         request = store.request(job_id)
         recording = recording_of(request)
         config = request.config

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import h5py
-
 from playmill.config import PipelineConfig
 from playmill.errors import RecordingError
 from playmill.jobs import Request
@@ -22,13 +20,14 @@ def make_request(path: Path, config: PipelineConfig, roots: Roots) -> Request:
     A recording that is unsound gets a request all the same: its job says what is wrong.
     """
     place = roots.locate(path)
+    session_id: str | None
     try:
         recording = read_recording(path, identity=place.path, pts_zero_us=config.pts_zero_us)
-        sources = source_files(recording)
+        session_id, sources = recording.session_id, source_files(recording)
     except RecordingError:
         broken = path / SESSION_FILE if path.is_dir() else path
-        sources = (SourceFile.of(broken, base=path),)
-    return Request.make(place, sources, config, submitted_ns=time.time_ns())
+        session_id, sources = None, (SourceFile.of(broken, base=path),)
+    return Request.make(place, sources, config, submitted_ns=time.time_ns(), session_id=session_id)
 
 
 def submit(store: Store, request: Request, *, datasets: Path) -> None:
@@ -42,6 +41,8 @@ def submit(store: Store, request: Request, *, datasets: Path) -> None:
 
 
 def _dataset_key(path: Path) -> str | None:
+    import h5py  # only where something has been published already
+
     try:
         with h5py.File(path, "r") as file:
             return str(file.attrs["dataset_key"])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tasks.app import app, settings
-from workers import gpu
+from workers import process
 
-__all__ = ["app", "gpu"]
+__all__ = ["app", "process"]
 
 app.conf.beat_schedule = {
     "reconcile": {

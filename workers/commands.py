@@ -43,6 +43,8 @@ Paths = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON list to stdout.")]
 WAIT_S = 2.0
 """Pause between two looks at the store while waiting."""
+PIPED_WIDTH = 200
+"""Columns of a table that goes into a pipe or a file."""
 Jobs = Annotated[list[str], typer.Argument(metavar="JOB...", help="Job ids, or their beginnings.")]
 
 
@@ -139,7 +141,7 @@ def status(
     if as_json:
         print(json.dumps(rows, ensure_ascii=False))
     else:
-        print_table(rows, Console())
+        print_table(rows, _stdout())
 
 
 def retry(jobs: Jobs) -> None:
@@ -234,6 +236,11 @@ def _writable_folder(path: Path) -> Path:
     return path.resolve()
 
 
+def _stdout() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPED_WIDTH)
+
+
 def _short_name(path: Path) -> str:
     return path.name or str(path)
 
@@ -265,7 +272,7 @@ def _finish(
     if as_json:
         print(json.dumps(rows, ensure_ascii=False))
     else:
-        print_table(rows, Console())
+        print_table(rows, _stdout())
     if interrupted:
         console.print("interrupted; the same command goes on where this one stopped")
         raise typer.Exit(130)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from workers.gpu import app
+from workers.process import app, serve
 
 __all__ = ["app"]
+
+serve("cpu")

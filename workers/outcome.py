@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,6 +29,7 @@ def outcome(store: Store, job_id: str, settings: Settings) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(KEYS)
     folder = settings.roots.folders.get(request.recording.root)
     row["recording"] = str(folder / request.recording.path if folder else request.recording)
+    row["session_id"] = request.session_id
     row["job_id"] = job_id
     row["state"] = state_of(facts)
     row["warnings"] = []
@@ -58,7 +60,7 @@ def print_table(rows: Iterable[dict[str, Any]], console: Console) -> None:
         table.add_row(
             Text(row["state"], style=color),
             *(
-                Text("" if row[name] is None else str(row[name]))
+                Text("" if row[name] is None else _shown(row[name]))
                 for name in ("recording", "frames", "events", "unassigned_events", "dataset")
             ),
         )
@@ -68,3 +70,9 @@ def print_table(rows: Iterable[dict[str, Any]], console: Console) -> None:
     for row, kind, text in notes:
         name = row["session_id"] or row["recording"]
         console.print(f"{kind}: {name}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _shown(value: object) -> str:
+    """Write a value for people: a path as seen from here where that is shorter."""
+    text = str(value)
+    return min(text, os.path.relpath(text), key=len) if os.path.isabs(text) else text

@@ -1,0 +1,104 @@
+"""PipelineConfig holds what changes bytes, refuses nonsense, and goes through JSON unchanged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from playmill.config import MAX_TIME_US, PipelineConfig, canonical_json, digest_of
+from playmill.errors import UsageError
+
+OTHER: dict[str, Any] = {
+    "encoder": "mean_pixel",
+    "weights_digest": "0" * 64,
+    "precision": "bf16",
+    "batch_size": 8,
+    "num_threads": 1,
+    "chunk_frames": 100,
+    "device_class": "cuda",
+    "image_size": (64, 48),
+    "policy": "nearest",
+    "window_us": 5,
+    "latency_us": -5,
+    "pts_zero_us": 7,
+}
+
+
+def test_the_samples_name_every_field() -> None:
+    assert set(OTHER) == {field.name for field in fields(PipelineConfig)}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_every_value_survives_json(name: str) -> None:
+    config = PipelineConfig(**{name: OTHER[name]})
+    assert PipelineConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    assert config != PipelineConfig()
+
+
+def test_an_unbounded_window_is_not_the_readers_window() -> None:
+    unbounded = PipelineConfig(window_us=None)
+    assert PipelineConfig.from_json(unbounded.to_json()).window_us is None
+    assert unbounded != PipelineConfig()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"policy": "sometimes"}, "unknown policy 'sometimes'; choose one of following, preceding"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'; choose one of fp32"),
+        ({"device_class": "tpu"}, "unknown device_class 'tpu'; choose one of cpu, cuda"),
+        ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+        ({"num_threads": 0}, "num_threads is 0"),
+        ({"chunk_frames": -1}, "chunk_frames is -1"),
+        ({"window_us": -2}, "window_us is -2; it must be 0 or more"),
+        ({"window_us": MAX_TIME_US}, "window_us is .* must lie within"),
+        ({"latency_us": -MAX_TIME_US}, "latency_us is .* must lie within"),
+        ({"pts_zero_us": MAX_TIME_US}, "pts_zero_us is .* must lie within"),
+        ({"policy": "window", "window_us": None}, "policy 'window' needs a window"),
+        ({"image_size": (0, 5)}, r"image_size is \(0, 5\); both sides"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_an_impossible_value_is_a_usage_error(value: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        PipelineConfig(**value)
+
+
+def test_an_unknown_name_in_json_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="unknown configuration values: colour, shape"):
+        PipelineConfig.from_json(PipelineConfig().to_json() | {"shape": 1, "colour": 2})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["encoder", "weights_digest", "precision", "batch_size", "num_threads", "device_class",
+     "image_size"],
+)  # fmt: skip
+def test_what_decides_the_features_changes_the_extraction(name: str) -> None:
+    assert PipelineConfig(**{name: OTHER[name]}).extraction() != PipelineConfig().extraction()
+
+
+@pytest.mark.parametrize("name", ["policy", "window_us", "latency_us", "pts_zero_us"])
+def test_what_decides_the_labels_alone_leaves_the_extraction(name: str) -> None:
+    assert PipelineConfig(**{name: OTHER[name]}).extraction() == PipelineConfig().extraction()
+
+
+def test_threads_of_the_cpu_do_not_matter_to_a_gpu() -> None:
+    few = PipelineConfig(device_class="cuda", num_threads=1)
+    assert few.extraction() == PipelineConfig(device_class="cuda", num_threads=2).extraction()
+
+
+def test_canonical_json_does_not_depend_on_the_order_of_names() -> None:
+    assert canonical_json({"b": 1, "a": "ä"}) == '{"a":"ä","b":1}'
+
+
+def test_digests_keep_the_borders_between_parts() -> None:
+    assert digest_of("ab", "c") != digest_of("a", "bc")
+    assert digest_of("1") != digest_of(1)
+
+
+def test_a_name_that_is_no_unicode_has_a_digest() -> None:
+    assert len(digest_of("video-\udcff.mp4")) == 64

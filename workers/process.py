@@ -1,0 +1,38 @@
+"""What every worker process does first: logging, and loading what its tasks will need."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from typing import Any
+
+from celery.signals import setup_logging, worker_process_init
+
+from tasks.app import app
+from workers import logs
+
+HEAVY = {"gpu": "playmill.extraction", "cpu": "playmill.consolidation"}
+"""The module behind each queue's tasks: importing it takes seconds (torch) in each process."""
+
+
+@setup_logging.connect
+def _set_up_logging(**_: Any) -> None:
+    logs.configure()
+
+
+@worker_process_init.connect
+def _warm_up(**_: Any) -> None:
+    """Import in the background what the first task will need; it waits for the rest of it."""
+    kind = app.conf.imports[0].rpartition(".")[2]
+    threading.Thread(
+        target=importlib.import_module, args=(HEAVY[kind],), name="warm-up", daemon=True
+    ).start()
+
+
+def serve(kind: str) -> None:
+    """Make the application that of the worker module `workers.<kind>`.
+
+    A spawned child starts as a fresh interpreter: it imports what `imports` names, and so gets
+    the handlers of this module too.
+    """
+    app.conf.imports = (f"workers.{kind}",)
