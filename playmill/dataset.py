@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from playmill import schema
 from playmill.errors import DatasetError
 from playmill.inputs.events import DEVICES, KINDS
+from playmill.row_reader import RowReader
 
 FIELDS = ("features", "timestamp_us", "keys", "buttons", "mouse", "scroll", "axes", "valid")
 """What a window holds unless told otherwise."""
@@ -64,6 +65,7 @@ class Dataset:
         self._file: h5py.File | None = None
         self._pid = -1
         self._nodes: dict[str, Any] = {}
+        self._readers: dict[str, RowReader] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
         _check_format(self.path, self.h5)
 
@@ -71,6 +73,10 @@ class Dataset:
         return f"Dataset({str(self.path)!r}, {len(self)} frames)"
 
     def __len__(self) -> int:
+        return self._num_frames
+
+    @cached_property
+    def _num_frames(self) -> int:
         return int(self._node("/frames/timestamp_us").shape[0])
 
     # ---- the handle -----------------------------------------------------------------------------
@@ -81,7 +87,7 @@ class Dataset:
         if self._file is None or self._pid != os.getpid():
             self._file = _open(self.path)
             self._pid = os.getpid()
-            self._nodes = {}
+            self._nodes, self._readers = {}, {}
         return self._file
 
     def _node(self, path: str) -> Any:
@@ -103,7 +109,7 @@ class Dataset:
         if self._file is not None and self.is_open:
             self._file.close()
         self._file, self._pid = None, -1
-        self._nodes, self._arrays = {}, {}
+        self._nodes, self._readers, self._arrays = {}, {}, {}
 
     def __enter__(self) -> Dataset:
         return self
@@ -253,6 +259,16 @@ class Dataset:
         except OSError as error:
             raise DatasetError(str(self.path), f"{path} is damaged: {error}") from error
 
+    def _read_features(self, path: str, rows: slice) -> NDArray[Any]:
+        node = self._node(path)
+        try:
+            reader = self._readers.get(path)
+            if reader is None:
+                reader = self._readers[path] = RowReader(node)
+            return reader.read(rows.start, rows.stop)
+        except OSError as error:
+            raise DatasetError(str(self.path), f"{path} is damaged: {error}") from error
+
     def events(self, frame_index: int) -> list[Event]:
         """Return the events of frame `frame_index`, in time order."""
         offsets = self.array("/sync/offsets")
@@ -301,7 +317,7 @@ class Dataset:
 
     def _field(self, field: str, rows: slice, feature_key: str | None) -> NDArray[Any]:
         if field == "features":
-            return self._read(self._feature_path(feature_key), rows)
+            return self._read_features(self._feature_path(feature_key), rows)
         if field == "images":
             return self._read("/frames/image", rows)
         group = "/frames/" if field in ("timestamp_us", "pts", "flags") else "/actions/"

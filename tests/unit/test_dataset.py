@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,11 +26,16 @@ from tests.unit.dataset_samples import (
 )
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return DataStorage(tmp_path).write(
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return DataStorage(tmp_path_factory.mktemp("written")).write(
         make_content(), features=[make_features()], images=make_images()
     )
+
+
+@pytest.fixture
+def path(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(written, tmp_path))
 
 
 def write_sessions(folder: Path, keys: Sequence[Sequence[str]]) -> Path:

@@ -77,7 +77,8 @@ def test_a_root_that_is_a_link_holds_what_it_leads_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["..", "../other", "a/../../other", "/etc/passwd", "a/../b", "out", "out/x", "loop", "\0"]
+    "path",
+    ["..", "../other", "a/../../other", "/etc/passwd", "a/../b", "out", "out/x", "loop", "\0"],
 )
 def test_no_path_leaves_its_root(tmp_path: Path, path: str) -> None:
     root = tmp_path / "root"

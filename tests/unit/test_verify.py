@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,16 @@ from playmill.verify_process import verify_apart
 from tests.unit.dataset_samples import make_content, make_events, make_features, make_images
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return DataStorage(tmp_path).write(
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return DataStorage(tmp_path_factory.mktemp("sound")).write(
         make_content(), features=[make_features()], images=make_images()
     )
+
+
+@pytest.fixture
+def path(sound: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(sound, tmp_path))
 
 
 def change(path: Path, edit: Callable[[h5py.File], None], *, seal: bool = True) -> None:
@@ -111,8 +118,6 @@ def test_a_broken_form_is_found(path: Path, edit: Any, problem: str) -> None:
 
 
 def assert_found(path: Path, problem: str) -> None:
-    import re
-
     problems = verify(path)
     assert any(re.search(problem, line) for line in problems), problems
 
