@@ -49,7 +49,7 @@ class PipelineConfig:
     """sha256 of a weights file that replaces the encoder's own weights; None: its own."""
     precision: Precision = "fp32"
     """Arithmetic of the backbone."""
-    batch_size: int = 16
+    batch_size: int = 8
     """Frames in one pass of the backbone; the last batch of a chunk is padded to it."""
     num_threads: int = 2
     """Threads of one extracting process on a CPU. They can change the last bits of a feature."""

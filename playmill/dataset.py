@@ -61,13 +61,17 @@ class Dataset:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self._dataset_key = ""
+        self._begin(Path(path))
+        self._dataset_key = _attr(self.path, self.h5, "dataset_key")
+
+    def _begin(self, path: Path) -> None:
+        self.path = path
         self._file: h5py.File | None = None
         self._pid = -1
         self._nodes: dict[str, Any] = {}
         self._readers: dict[str, RowReader] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
-        _check_format(self.path, self.h5)
 
     def __repr__(self) -> str:
         return f"Dataset({str(self.path)!r}, {len(self)} frames)"
@@ -85,9 +89,12 @@ class Dataset:
     def h5(self) -> h5py.File:
         """The open file, a handle of this process; all of h5py is there."""
         if self._file is None or self._pid != os.getpid():
-            self._file = _open(self.path)
-            self._pid = os.getpid()
-            self._nodes, self._readers = {}, {}
+            file = _open(self.path)
+            _check_format(self.path, file)
+            if self._dataset_key and file.attrs["dataset_key"] != self._dataset_key:
+                raise DatasetError(str(self.path), "was replaced while in use; open it anew")
+            self._begin(self.path)
+            self._file, self._pid = file, os.getpid()
         return self._file
 
     def _node(self, path: str) -> Any:
@@ -108,8 +115,7 @@ class Dataset:
         """Close the handle and forget the arrays; the next reading opens the file again."""
         if self._file is not None and self.is_open:
             self._file.close()
-        self._file, self._pid = None, -1
-        self._nodes, self._readers, self._arrays = {}, {}, {}
+        self._begin(self.path)
 
     def __enter__(self) -> Dataset:
         return self
@@ -122,25 +128,29 @@ class Dataset:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[Dataset], tuple[str]]:
-        return type(self), (str(self.path),)
+    def __getstate__(self) -> tuple[Path, str]:
+        return self.path, self._dataset_key
+
+    def __setstate__(self, state: tuple[Path, str]) -> None:
+        path, self._dataset_key = state
+        self._begin(path)
 
     # ---- what the file says of itself -----------------------------------------------------------
 
     @cached_property
     def session_id(self) -> str:
         """The recording's own name for the session."""
-        return str(self.h5.attrs["session_id"])
+        return _attr(self.path, self.h5, "session_id")
 
-    @cached_property
+    @property
     def dataset_key(self) -> str:
         """Digest of all that decides the content."""
-        return str(self.h5.attrs["dataset_key"])
+        return self._dataset_key
 
     @cached_property
     def clock(self) -> str:
         """ "unix_us", or "stream" where the wall clock is unknown."""
-        return str(self.h5.attrs["clock"])
+        return _attr(self.path, self.h5, "clock")
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
@@ -193,9 +203,9 @@ class Dataset:
 
     def _json(self, name: str) -> Any:
         try:
-            return json.loads(self.h5.attrs[name])
-        except (KeyError, ValueError) as error:
-            raise DatasetError(str(self.path), f"attribute {name}: {error}") from error
+            return json.loads(_attr(self.path, self.h5, name))
+        except ValueError as error:
+            raise DatasetError(str(self.path), f"attribute {name} is not JSON: {error}") from error
 
     # ---- arrays ---------------------------------------------------------------------------------
 
@@ -388,6 +398,13 @@ def _open(path: Path) -> h5py.File:
         if isinstance(error, PermissionError):
             raise
         raise DatasetError(str(path), f"is not a readable HDF5 file: {error}") from error
+
+
+def _attr(path: Path, file: h5py.File, name: str) -> str:
+    try:
+        return str(file.attrs[name])
+    except (KeyError, OSError, RuntimeError) as error:
+        raise DatasetError(str(path), f"attribute {name} cannot be read: {error}") from error
 
 
 def _check_format(path: Path, file: h5py.File) -> None:

@@ -92,7 +92,10 @@ def read_options(
     precision: Annotated[
         str, typer.Option(help=f"Arithmetic of the backbone: {', '.join(PRECISIONS)}.")
     ] = "fp32",
-    batch_size: Annotated[int, typer.Option(min=1, help="Frames in one pass.")] = 16,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames in one pass.", show_default="8, on a GPU 64"),
+    ] = None,
     chunk_frames: Annotated[int, typer.Option(min=1, help="Frames in one task, about.")] = 512,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> Wanted:
@@ -105,12 +108,13 @@ def read_options(
             raise UsageError(f"--window-ms is {window_ms}; it must be 0 or more, or none")
     if weights is not None and not weights.is_file():
         raise UsageError(f"--weights {weights}: there is no such file")
+    device_class = resolve_device(device)
     config = PipelineConfig(
         encoder=encoder,
         precision=precision,  # type: ignore[arg-type]
-        batch_size=batch_size,
+        batch_size=batch_size or BATCH_SIZES[device_class],
         chunk_frames=chunk_frames,
-        device_class=resolve_device(device),
+        device_class=device_class,
         image_size=None if images is None else parse_images(images),
         policy=policy,  # type: ignore[arg-type]
         window_us=window_us,

@@ -15,6 +15,7 @@ import pytest
 from playmill.dataset import Dataset, open_dataset
 from playmill.dataset_folder import Datasets, open_folder
 from playmill.errors import DatasetError
+from playmill.row_reader import RowReader
 from playmill.storage import DataStorage
 from tests.unit.dataset_samples import (
     ZERO_US,
@@ -302,3 +303,66 @@ def test_a_folder_without_datasets_is_an_error(tmp_path: Path) -> None:
         open_folder(tmp_path)
     with pytest.raises(ValueError, match="give at least one path"):
         Datasets([])
+
+
+# ---- reading rows -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_frames", [1, 63, 64, 65, 200])
+def test_windows_equal_what_hdf5_reads_at_first_and_ever_after(
+    tmp_path: Path, num_frames: int
+) -> None:
+    content = make_content(num_frames)
+    path = DataStorage(tmp_path).write(content, features=[make_features(num_frames)])
+    expected = make_matrix(num_frames)
+    rng = np.random.default_rng(num_frames)
+    with open_dataset(path) as dataset:
+        for _ in range(100):
+            start, stop = sorted(rng.integers(0, num_frames + 1, 2).tolist())
+            if start < stop:
+                window = dataset.window(start, stop - start, fields=["features"])
+                np.testing.assert_array_equal(window["features"], expected[start:stop])
+
+
+@pytest.mark.parametrize(
+    "how", [{"compression": "gzip"}, {"chunks": (10, 12)}, {}, {"chunks": None}]
+)
+def test_rows_of_any_other_layout_are_read_through_hdf5(tmp_path: Path, how: Any) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        how = {"chunks": (10, 24), "fletcher32": "chunks" not in how or how["chunks"]} | how
+        node = file.create_dataset("x", data=make_matrix(55), **{k: v for k, v in how.items() if v})
+        reader = RowReader(node)
+        for span in ((3, 40), (3, 40), (50, 55)):
+            np.testing.assert_array_equal(reader.read(*span), make_matrix(55)[slice(*span)])
+
+
+def test_a_file_that_is_replaced_while_it_is_open_reads_as_it_was(path: Path) -> None:
+    storage = DataStorage(path.parent)
+    target = storage.write(make_content(), features=[make_features()])
+    dataset = open_dataset(target)
+    dataset.window(0, 64)
+    storage.write(make_content(dataset_key="key-2"), features=[make_features(seed=3)])
+    for start in (0, 70):
+        features = dataset.window(start, 64)["features"]
+        np.testing.assert_array_equal(features, make_matrix()[start : start + 64])
+
+
+def test_a_file_that_was_replaced_is_not_opened_again_as_if_it_were_the_same(path: Path) -> None:
+    storage = DataStorage(path.parent)
+    target = storage.write(make_content(), features=[make_features()])
+    dataset = open_dataset(target)
+    state = pickle.dumps(dataset)
+    dataset.close()
+    storage.write(make_content(dataset_key="key-2"), features=[make_features(seed=3)])
+    for stale in (dataset, pickle.loads(state)):
+        with pytest.raises(DatasetError, match="was replaced while in use"):
+            stale.window(0, 64)
+
+
+def test_a_file_that_shrinks_while_it_is_open_is_a_dataset_error(path: Path) -> None:
+    with open_dataset(path) as dataset:
+        dataset.window(0, 150)
+        with path.open("r+b") as file:
+            file.truncate(1000)
+        with pytest.raises(DatasetError, match="shorter than it was"):
+            dataset.window(0, 150, fields=["features"])
