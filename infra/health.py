@@ -26,19 +26,23 @@ def problem_of(kind: str, settings: Settings) -> str | None:
     for folder in (settings.store, settings.datasets):
         if not os.access(folder, os.W_OK):
             return f"{folder} is not there, or not writable"
-    client = redis.Redis.from_url(settings.broker_url, socket_timeout=ANSWER_S)
-    try:
-        client.ping()
-    except (redis.RedisError, ValueError) as error:
-        return f"no Redis answers at {settings.shown_broker_url}: {error}"
-    finally:
-        client.close()
+    if not _answers(settings.broker_url):
+        return f"no Redis answers at {settings.shown_broker_url}"
     mine = [pid for pid in _processes(f"workers.{kind}") if _serves(pid, settings.broker_url)]
     if not mine:
         return f"no process runs workers.{kind}"
     if kind != "beat" and not any(_has_pool_process(pid) for pid in mine):
         return f"workers.{kind} has no pool process"
     return None
+
+
+def _answers(broker_url: str) -> bool:
+    # What the errors say is left out: for a malformed URL it may be a piece of the password.
+    try:
+        with redis.Redis.from_url(broker_url, socket_timeout=ANSWER_S) as client:
+            return bool(client.ping())
+    except (redis.RedisError, ValueError):
+        return False
 
 
 def _processes(module: str) -> Iterator[int]:

@@ -269,7 +269,7 @@ class Dataset:
         except OSError as error:
             raise DatasetError(str(self.path), f"{path} is damaged: {error}") from error
 
-    def _read_features(self, path: str, rows: slice) -> NDArray[Any]:
+    def _read_rows(self, path: str, rows: slice) -> NDArray[Any]:
         node = self._node(path)
         try:
             reader = self._readers.get(path)
@@ -327,9 +327,9 @@ class Dataset:
 
     def _field(self, field: str, rows: slice, feature_key: str | None) -> NDArray[Any]:
         if field == "features":
-            return self._read_features(self._feature_path(feature_key), rows)
+            return self._read_rows(self._feature_path(feature_key), rows)
         if field == "images":
-            return self._read("/frames/image", rows)
+            return self._read_rows("/frames/image", rows)
         group = "/frames/" if field in ("timestamp_us", "pts", "flags") else "/actions/"
         return self.array(group + field)[rows]
 

@@ -58,16 +58,16 @@ def _create(file: h5py.File, spec: schema.Array, path: str, shape: tuple[int, ..
     chunks = schema.hdf5_chunks(spec, shape, dtype.itemsize)
     if chunks is None:
         return file.create_dataset(path, shape=shape, dtype=dtype)
-    packed = spec.layout in schema.GZIP_LEVEL
+    packed = spec.layout == "labels"
     return file.create_dataset(
         path,
         shape=shape,
         dtype=dtype,
         chunks=chunks,
         fletcher32=True,
-        shuffle=spec.layout == "labels",
+        shuffle=packed,
         compression="gzip" if packed else None,
-        compression_opts=schema.GZIP_LEVEL[spec.layout] if packed else None,
+        compression_opts=schema.GZIP_LEVEL if packed else None,
     )
 
 

@@ -1,6 +1,6 @@
-"""Rows of a feature array, read straight from the file. Needs numpy and h5py.
+"""Rows of features and pictures, read straight from the file. Needs numpy and h5py.
 
-Features are stored as they are, chunk by chunk, each with a checksum. HDF5 computes it at every
+They are stored as they are, chunk by chunk, each with a checksum. HDF5 computes it at every
 read, which takes several times as long as the reading. Here HDF5 reads, and so checks, every chunk
 once in a process; after that its rows are read from where they lie.
 """

@@ -28,13 +28,14 @@ FEATURE_ATTRS = ("encoder", "weights_digest", "preprocessing", "precision")
 """Attributes that come with the features of one encoder."""
 
 Layout = Literal["features", "images", "labels", "text"]
-"""features: fletcher32 alone; images: gzip 1 and fletcher32; labels: gzip 4, shuffle and
-fletcher32; text: no filter, as the strings lie elsewhere in the file."""
+"""features, images: fletcher32 alone, for random access; labels: gzip, shuffle and fletcher32;
+text: no filter, as the strings lie elsewhere in the file."""
 AttrType = Literal["utf-8", "utf-8 list", "JSON", "int64", "float64"]
 
 FEATURE_CHUNK_ROWS = 64
 LABEL_CHUNK_BYTES = 64 * 1024
-GZIP_LEVEL = {"labels": 4, "images": 1}
+GZIP_LEVEL = 4
+"""Of labels."""
 
 
 def frame_flag(name: str) -> int:

@@ -239,7 +239,7 @@ class World:
 FATES = ["done", "done", "done", "slow", "lost", "duplicated", "crashed", "erred"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     num_chunks=st.integers(0, 4),
     fates=st.lists(st.sampled_from(FATES), max_size=80),

@@ -58,7 +58,7 @@ def test_the_document_names_version_letters_flags_and_storage() -> None:
     for flag in schema.FRAME_FLAGS:
         assert f"`{flag}`" in text
     assert f"chunks of {schema.FEATURE_CHUNK_ROWS} rows" in text
-    assert f"gzip {schema.GZIP_LEVEL['labels']} and fletcher32" in text
+    assert f"gzip {schema.GZIP_LEVEL} and fletcher32" in text
     assert f"`{schema.FEATURE_KEY.pattern}`" in text
 
 

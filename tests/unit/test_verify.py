@@ -124,8 +124,8 @@ def assert_found(path: Path, problem: str) -> None:
 
 MEANING = {
     "times": (put("/frames/timestamp_us", 7, 1), "does not increase strictly at frame 7"),
-    "formula": (put("/frames/timestamp_us", -1, 2**60), "by its pts"),
-    "time base": (set_attr("/frames/pts", "time_base", "1/1000"), "by its pts"),
+    "formula": (put("/frames/timestamp_us", -1, 2**60), r"by its pts \d"),
+    "time base": (set_attr("/frames/pts", "time_base", "1/1000"), r"by its pts \d"),
     "time base zero": (set_attr("/frames/pts", "time_base", "1/0"), "cannot be read"),
     "flag bits": (put("/frames/flags", 3, 128), "bits without a name"),
     "flag names": (set_attr("/frames/flags", "names", ["a"]), "names are not damaged"),
