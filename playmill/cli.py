@@ -114,7 +114,7 @@ def inspect(
 
 
 @app.command()
-@takes_config
+@takes_config()
 def plan(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...")],
     wanted: Wanted,

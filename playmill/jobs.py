@@ -156,7 +156,7 @@ class Attempts:
     error: str | None = None
     """Its reason; None where the last try goes on, or ended without a word (its worker died)."""
     seen_s: float = 0.0
-    """Unix time of the last sign of life of the last try."""
+    """Unix time of the last sign of life of try MAX_ATTEMPTS; 0 for those before it."""
     hopeless: bool = False
     """Trying again cannot help."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 from collections.abc import Callable
@@ -130,22 +129,32 @@ def read_options(
     return Wanted(config, weights)
 
 
-def takes_config(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `read_options`'s options in place of its parameter `wanted`."""
-    own = inspect.signature(command, eval_str=True)
+def takes_config(
+    *, auto_device: Callable[[], str] = lambda: "auto"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command `read_options`'s options in place of its parameter `wanted`.
+
+    Args:
+        auto_device: what `--device auto` means for the command.
+    """
     options = inspect.signature(read_options, eval_str=True)
 
-    @functools.wraps(command)
-    def wrapper(**values: Any) -> Any:
-        chosen = {name: values.pop(name) for name in options.parameters}
-        return command(**values, wanted=read_options(**chosen))
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(**values: Any) -> Any:
+            chosen = {name: values.pop(name) for name in options.parameters}
+            if chosen["device"] == "auto":
+                chosen["device"] = auto_device()
+            return command(**values, wanted=read_options(**chosen))
 
-    parameters = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in (*own.parameters.values(), *options.parameters.values())
-        if parameter.name != "wanted"
-    ]
-    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {item.name: item.annotation for item in parameters}
-    del wrapper.__wrapped__  # or the signature of `command` would be looked at
-    return wrapper
+        own = inspect.signature(command, eval_str=True)
+        parameters = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in (*own.parameters.values(), *options.parameters.values())
+            if parameter.name != "wanted"
+        ]
+        wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {item.name: item.annotation for item in parameters}
+        return wrapper
+
+    return decorate

@@ -105,9 +105,9 @@ def _is_digest(text: str) -> bool:
     return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
-def _changed_s(folder: Path, prefix: str, number: int) -> float:
+def _changed_s(path: Path) -> float:
     try:
-        return (folder / f"{prefix}.{number}.json").stat().st_mtime
+        return path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
 
@@ -302,7 +302,10 @@ class Store:
             last = failed.get(prefix, 0)
             value = read_json(folder / f"{prefix}.{last}.failed.json") if last == count else None
             if value is None:
-                found[prefix] = Attempts(begun=count, seen_s=_changed_s(folder, prefix, count))
+                # Only a last try is asked for signs of life; a look at every file would be slow.
+                last_try = count >= MAX_ATTEMPTS
+                seen_s = _changed_s(folder / f"{prefix}.{count}.json") if last_try else 0.0
+                found[prefix] = Attempts(begun=count, seen_s=seen_s)
                 continue
             found[prefix] = Attempts(
                 begun=count,

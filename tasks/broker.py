@@ -130,5 +130,5 @@ def running_or_none() -> frozenset[str]:
     """Return `running()`, or nothing where Redis cannot be asked."""
     try:
         return running()
-    except redis.RedisError:
+    except (redis.RedisError, ValueError):
         return frozenset()

@@ -91,7 +91,12 @@ class Settings:
     @property
     def shown_broker_url(self) -> str:
         """The broker's URL without its password, for messages and logs."""
-        return re.sub(r"(?<=://)[^@/]*@", "***@", self.broker_url)
+        return re.sub(r"(?<=://).*@", "***@", self.broker_url)
+
+
+def cuda_visible_devices() -> str | None:
+    """Return what the one who started us set CUDA_VISIBLE_DEVICES to; None: nothing."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 def _positive(text: str, name: str) -> float:

@@ -54,7 +54,7 @@ def add_to(app: typer.Typer) -> None:
         app.command()(command)
 
 
-@takes_config
+@takes_config()
 def run(
     paths: Paths,
     datasets: Annotated[Path, typer.Option(help="Folder of datasets; made if absent.")],
@@ -93,7 +93,7 @@ def run(
     _finish(rows, as_json=as_json, console=console, interrupted=interrupted)
 
 
-@takes_config
+@takes_config(auto_device=lambda: Settings.from_env().device)
 def submit(
     paths: Paths,
     wanted: Wanted,
@@ -180,7 +180,8 @@ def worker(
 def beat() -> NoReturn:
     """Run the clock that reconciles every PLAYMILL_RECONCILE_S seconds; one is enough."""
     _connect()
-    schedule = Path(tempfile.mkdtemp(prefix="playmill-beat-")) / "schedule"
+    # What beat remembers is when it last sent; a file of its own, of which nothing is left.
+    schedule = Path(tempfile.gettempdir()) / f"playmill-beat-{os.getpid()}"
     _become([sys.executable, "-m", "celery", "-A", "workers.beat", "beat", "-s", str(schedule)])
 
 
@@ -198,10 +199,12 @@ def _connect(*, need_broker: bool = True) -> tuple[Settings, Store]:
         try:
             broker.client().ping()
         except (redis.RedisError, ValueError) as error:
+            # A malformed URL is quoted in the text of a ValueError, with its password.
+            reason = f": {error}" if isinstance(error, redis.RedisError) else ""
             raise UsageError(
-                f"no Redis answers at {settings.shown_broker_url}: {error};"
+                f"no Redis answers at {settings.shown_broker_url}{reason};"
                 " start it, or mend PLAYMILL_BROKER_URL"
-            ) from error
+            ) from None
     return settings, Store(settings.store)
 
 

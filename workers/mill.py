@@ -21,7 +21,7 @@ from playmill.roots import Roots
 from playmill.store import Store
 from tasks import app as tasks_app
 from tasks.advance import advance
-from tasks.settings import Settings
+from tasks.settings import Settings, cuda_visible_devices
 from workers.processes import Process, worker_command
 from workers.redis_server import find_redis_server, redis_command, wait_for_redis
 
@@ -70,9 +70,11 @@ class LocalMill:
             "redis", redis_command(find_redis_server(), self._socket_folder), env
         )
         self._workers = [self._process("cpu", worker_command("cpu", name="cpu"), env)]
+        gpus = visible_gpus() if device == "cuda" else []
         for number in range(num_workers):
             name = f"gpu{number}"
-            self._workers.append(self._process(name, worker_command("gpu", name=name), env))
+            own = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
+            self._workers.append(self._process(name, worker_command("gpu", name=name), env | own))
 
     def _process(self, name: str, command: list[str], env: dict[str, str]) -> Process:
         return Process(name, command, env, self.logs / f"{name}.log")
@@ -130,13 +132,18 @@ def _ended(facts: JobFacts) -> bool:
 
 
 def default_workers(device: str, num_threads: int) -> int:
-    """Return how many extracting processes this machine should have."""
+    """Return how many extracting processes this machine should have: one a GPU, or by cores."""
     if device == "cuda":
-        visible = os.listdir("/proc/driver/nvidia/gpus") if cuda_present() else []
-        return max(1, len(visible))
+        return max(1, len(visible_gpus()))
     return max(1, len(os.sched_getaffinity(0)) // num_threads)
 
 
-def cuda_present() -> bool:
-    """Say whether this machine has an NVIDIA GPU, without importing torch."""
-    return Path("/proc/driver/nvidia/gpus").is_dir()
+def visible_gpus() -> list[str]:
+    """Return the numbers of the NVIDIA GPUs that may be used, without importing torch."""
+    chosen = cuda_visible_devices()
+    if chosen is not None:
+        return [number for number in chosen.split(",") if number]
+    try:
+        return [str(number) for number in range(len(os.listdir("/proc/driver/nvidia/gpus")))]
+    except FileNotFoundError:
+        return []

@@ -15,7 +15,7 @@ OTHER: dict[str, Any] = {
     "encoder": "mean_pixel",
     "weights_digest": "0" * 64,
     "precision": "bf16",
-    "batch_size": 8,
+    "batch_size": 3,
     "num_threads": 1,
     "chunk_frames": 100,
     "device_class": "cuda",
