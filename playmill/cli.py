@@ -104,10 +104,7 @@ def inspect(
     from playmill import inspection
 
     try:
-        if as_json:
-            text = json.dumps(inspection.as_json(file), ensure_ascii=False)
-        else:
-            text = inspection.describe(file)
+        text = json.dumps(inspection.as_json(file)) if as_json else inspection.describe(file)
     except (DatasetError, OSError) as error:
         raise UsageError(str(error)) from error
     print(text)
@@ -130,7 +127,7 @@ def plan(
         raise UsageError(f"plan needs the extra `extract`: {error}") from error
     rows = forecast(found, wanted.config, weights=wanted.weights)
     if as_json:
-        print(json.dumps([row.to_json() for row in rows], ensure_ascii=False))
+        print(json.dumps([row.to_json() for row in rows]))
         return
     for row in rows:
         if row.error is not None:

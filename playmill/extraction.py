@@ -98,7 +98,7 @@ class Extractor:
             missing = chunk.num_frames - len(rows.pts)
             trouble = f"{missing} of {chunk.num_frames} frames missing" if missing > 0 else None
         except (CorruptVideo, DecoderDied) as error:
-            trouble = str(error)
+            trouble = _without_path(error)
         warnings: tuple[str, ...] = ()
         if trouble is not None:
             log.warning("chunk %s of %s is decoded again: %s", chunk.id, source.name, trouble)
@@ -174,6 +174,12 @@ def _flags_of(frame: Frame, picture: NDArray[np.uint8]) -> int:
         | (frame_flag("pts_repaired") if frame.repaired else 0)
         | (frame_flag("black") if int(picture.max()) <= BLACK_LEVEL else 0)
     )
+
+
+def _without_path(error: CorruptVideo | DecoderDied) -> str:
+    """Say what happened without saying on which host's disk: the text goes into the dataset."""
+    what = error.found if isinstance(error, CorruptVideo) else f"the decoder died: {error.how}"
+    return f"{error.place}: {what}" if error.place else what
 
 
 _END = object()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +12,7 @@ from playmill.consolidation import consolidate
 from playmill.decode_process import DecodeProcess
 from playmill.extraction import Extractor
 from playmill.frame_processor import FrameProcessor
-from playmill.manifest import check_unchanged, make_manifest, source_files
+from playmill.manifest import check_unchanged, file_digest, make_manifest, source_files
 from playmill.recording import read_recording
 from playmill.roots import Roots
 from playmill.storage import DataStorage
@@ -25,12 +26,12 @@ def run(
     Args:
         path: a folder with session.json, or a video file.
         datasets: folder of datasets; made if it does not exist.
-        config: what to make; its `weights_digest` must be that of `weights`.
+        config: what to make; its `weights_digest` is taken from `weights`.
         weights: a weights file that replaces the encoder's own.
     Raises:
         PlaymillError: as the steps below raise it.
     """
-    config = config or PipelineConfig()
+    config = replace(config or PipelineConfig(), weights_digest=file_digest(weights))
     identity = Roots.whole_machine().locate(path).path
     recording = read_recording(path.resolve(), identity=identity, pts_zero_us=config.pts_zero_us)
     before = source_files(recording)

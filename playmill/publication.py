@@ -171,14 +171,18 @@ class Temporary:
             if error.errno in _NO_LINKS:
                 return False
             raise
-        _sync_folder(self.target.parent)
+        self._sync_folders()
         return True
 
     def replace_target(self) -> None:
         """Give the file its name, whatever holds it; the caller holds `locked`."""
         os.fsync(self._fd)
         os.replace(self.path, self.target)
+        self._sync_folders()
+
+    def _sync_folders(self) -> None:
         _sync_folder(self.target.parent)
+        _sync_folder(self.target.parent.parent)  # which may have got the folder just now
 
 
 @contextmanager

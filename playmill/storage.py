@@ -15,10 +15,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from playmill import schema
 from playmill.content import DatasetContent, FeatureBlocks, ImageBlocks
-from playmill.dataset import open_dataset
+from playmill.dataset import Dataset, open_dataset
 from playmill.dataset_writer import open_spool, seal, write_features, write_images, write_labels
 from playmill.errors import DatasetError, SessionConflict
 from playmill.publication import Temporary, locked
@@ -65,7 +66,10 @@ def _existing(target: Path) -> _Existing | None:
     """
     try:
         with open_dataset(target) as dataset:
-            return _Existing(dataset_key=dataset.dataset_key, video=dataset.provenance["video"])
+            video = dataset.provenance.get("video")
+            if not isinstance(video, dict) or not {"name", "digest"} <= set(video):
+                raise DatasetError(str(target), "does not say which video it is of")
+            return _Existing(dataset_key=dataset.dataset_key, video=video)
     except FileNotFoundError:
         return None
 
@@ -204,17 +208,24 @@ def _carry_over(temporary: Temporary, target: Path, *, session_id: str) -> None:
         temporary.spool() as spool,
         open_spool(spool, "r+") as file,
     ):
-        if not np.array_equal(old.pts, file["/frames/pts"][...]):
+        if not _same_frames(old, file["/frames/pts"][...]):
             return
-        for key in old.feature_keys:
-            if key in file["/features"]:
-                continue
+        for key in sorted(set(old.feature_keys) - set(file["/features"])):
             try:
                 write_features(file, _stored(old.features(key), key), session_id=session_id)
-            except OSError as error:
+            except (OSError, LookupError, RuntimeError, ValueError) as error:
                 spool.raise_error()
-                del file["/features"][key]
+                if key in file["/features"]:
+                    del file["/features"][key]
                 logger.warning("%s: features %s are damaged and left out: %s", target, key, error)
+
+
+def _same_frames(old: Dataset, pts: NDArray[np.int64]) -> bool:
+    try:
+        return np.array_equal(old.pts, pts)
+    except DatasetError as error:
+        logger.warning("%s; its features are left out", error)
+        return False
 
 
 def _stored(node: Any, key: str) -> FeatureBlocks:

@@ -30,7 +30,12 @@ def advance(store: Store, job_ids: Iterable[str]) -> list[JobFacts]:
     known = []
     steps: list[list[tuple[Step, float | None]]] = []
     for job_id in job_ids:
-        facts = store.facts(job_id, running=running, waiting=waiting)
+        try:
+            facts = store.facts(job_id, running=running, waiting=waiting)
+        except (ValueError, KeyError, TypeError) as error:
+            # Written by another version, or not by us: it must not stop the other jobs.
+            log.error("job %s cannot be read: %s", job_id[:12], error)
+            continue
         known.append(facts)
         sends = []
         for action in remaining(facts, now_s=time.time()):

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from playmill.errors import EncoderError, RecordingError, UsageError
+from playmill.errors import DatasetError, RecordingError
 from playmill.jobs import Step, open_steps
 from playmill.store import Store
 from tasks import broker
@@ -16,8 +16,8 @@ from tasks.app import settings
 
 log = logging.getLogger(__name__)
 
-HOPELESS = (RecordingError, EncoderError, UsageError)
-"""Errors that another try cannot mend."""
+HOPELESS = (RecordingError, DatasetError)
+"""Errors that another try cannot mend, on whichever worker."""
 
 
 def attempt(step: Step, work: Callable[[Store, str], None]) -> None:
@@ -28,21 +28,22 @@ def attempt(step: Step, work: Callable[[Store, str], None]) -> None:
     steps is made up for.
     """
     store = Store(settings().store)
-    broker.forget_sent(step)
     if step in open_steps(store.facts(step.job_id)):
-        with broker.leased(step) as mine:
-            if not mine:
+        with broker.leased(step) as lease:
+            if lease is None:
                 return
+            broker.forget_sent(step)
             # Asked again: the lease may have become free because the step was finished.
             if step in open_steps(store.facts(step.job_id)):
-                _try(store, step, work)
+                _try(store, step, lease, work)
     advance(store, [step.job_id])
 
 
-def _try(store: Store, step: Step, work: Callable[[Store, str], None]) -> None:
+def _try(store: Store, step: Step, lease: broker.Lease, work: Callable[[Store, str], None]) -> None:
     name = store.begin_attempt(step, who=f"{socket.gethostname()}:{os.getpid()}")
     if name is None:
         return
+    lease.on_renewal = lambda: store.touch_attempt(step, name)
     place = {"job": step.job_id, "chunk": step.chunk_index, "action": step.verb}
     try:
         work(store, name)

@@ -10,7 +10,7 @@ import json
 import logging
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import redis
@@ -55,6 +55,8 @@ class Lease:
         self._key = _LEASE + step.name
         self._token = secrets.token_hex(8)
         self._released = threading.Event()
+        self.on_renewal: Callable[[], None] = lambda: None
+        """Called at each renewal, whether Redis can be reached or not: the holder is alive."""
 
     def acquire(self) -> bool:
         """Take the lease if nobody holds it, and keep it until `release`."""
@@ -65,6 +67,8 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._released.wait(RENEW_S):
+            with contextlib.suppress(OSError):
+                self.on_renewal()
             # A Redis that is away loses the lease at worst, and then work is done twice.
             with contextlib.suppress(redis.RedisError):
                 client().eval(_RENEW, 1, self._key, self._token, LEASE_S)
@@ -77,14 +81,14 @@ class Lease:
 
 
 @contextlib.contextmanager
-def leased(step: Step) -> Iterator[bool]:
-    """Hold the lease of `step` for a block; the value says whether it could be had."""
+def leased(step: Step) -> Iterator[Lease | None]:
+    """Hold the lease of `step` for a block; None: it could not be had."""
     lease = Lease(step)
     if not lease.acquire():
-        yield False
+        yield None
         return
     try:
-        yield True
+        yield lease
     finally:
         lease.release()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,10 +38,15 @@ def extract(job_id: str, chunk_index: int) -> None:
         _check_weights(extractor, manifest.config.encoder, manifest.weights_digest)
         chunk = manifest.chunks[chunk_index]
         folder = store.part_folder(parts_key, chunk_index, name)
-        commit = extractor.extract(recording.source, chunk, manifest, folder=folder)
-        # A video replaced under our hands must not lend its features to the old one's name.
-        check_unchanged(recording, request.sources)
-        store.commit(parts_key, commit)
+        won = False
+        try:
+            commit = extractor.extract(recording.source, chunk, manifest, folder=folder)
+            # A video replaced under our hands must not lend its features to the old one's name.
+            check_unchanged(recording, request.sources)
+            won = store.commit(parts_key, commit)
+        finally:
+            if not won:
+                shutil.rmtree(folder, ignore_errors=True)
         log.info(
             "chunk %s of %s: %d frames in %.1f s",
             chunk.id,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from playmill import encoders
+from playmill.errors import MissingStream, UsageError
 from playmill.jobs import Request, Step
 from playmill.manifest import check_unchanged, make_manifest
 from playmill.recording import Recording, read_recording
@@ -26,6 +29,8 @@ def ingest(job_id: str) -> None:
             manifest = make_manifest(recording, config, index=decoder.index, encoder=spec)
         check_unchanged(recording, request.sources)
         store.put_manifest(job_id, manifest)
+        # Whoever asks for this video gets all the tries, whatever became of it before.
+        store.forget_attempts(job_id)
 
     attempt(Step(verb="ingest", job_id=job_id), work)
 
@@ -41,5 +46,20 @@ def recording_of(request: Request) -> Recording:
         identity=request.recording.path,
         pts_zero_us=request.config.pts_zero_us,
     )
+    for path in recording.sources:
+        _check_inside(path, recording)
     check_unchanged(recording, request.sources)
     return recording
+
+
+def _check_inside(path: Path, recording: Recording) -> None:
+    try:
+        settings().roots.locate(path)
+    except UsageError as error:
+        raise MissingStream(
+            str(recording.path),
+            path.name,
+            "a link that leads out of the roots",
+            "a file under one of them",
+            "Copy the file into the recording, or add a root for where it lies.",
+        ) from error

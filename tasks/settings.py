@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ PREFIX = "PLAYMILL_"
 class Settings:
     """One deployment, as one process sees it."""
 
-    broker_url: str
+    broker_url: str = field(repr=False)
     """Redis, as Celery writes it: redis://, rediss:// or redis+socket://."""
     store: Path
     """Folder of requests, parts and markers, shared by all hosts."""
@@ -62,14 +62,16 @@ class Settings:
             raise UsageError(f"{PREFIX}NIGHTLY is {nightly!r}; give five crontab fields: 0 2 * * *")
         return cls(
             broker_url=get("BROKER_URL"),
-            store=Path(get("STORE")),
-            datasets=Path(get("DATASETS")),
+            store=_absolute(get("STORE"), "STORE"),
+            datasets=_absolute(get("DATASETS"), "DATASETS"),
             roots=Roots.parse(get("ROOTS")),
-            inbox=tuple(Path(path) for path in get("INBOX", "").split(os.pathsep) if path),
+            inbox=tuple(
+                _absolute(path, "INBOX") for path in get("INBOX", "").split(os.pathsep) if path
+            ),
             device=device,  # type: ignore[arg-type]
             nightly=nightly,
             reconcile_s=_positive(get("RECONCILE_S", "30"), "RECONCILE_S"),
-            max_waiting=int(_positive(get("MAX_WAITING", "64"), "MAX_WAITING")),
+            max_waiting=max(1, int(_positive(get("MAX_WAITING", "64"), "MAX_WAITING"))),
         )
 
     def to_env(self) -> dict[str, str]:
@@ -97,6 +99,13 @@ class Settings:
 def cuda_visible_devices() -> str | None:
     """Return what the one who started us set CUDA_VISIBLE_DEVICES to; None: nothing."""
     return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def _absolute(text: str, name: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute():
+        raise UsageError(f"{PREFIX}{name} is {text!r}; give an absolute path")
+    return path
 
 
 def _positive(text: str, name: str) -> float:

@@ -24,10 +24,17 @@ def make_request(path: Path, config: PipelineConfig, roots: Roots) -> Request:
     try:
         recording = read_recording(path, identity=place.path, pts_zero_us=config.pts_zero_us)
         session_id, sources = recording.session_id, source_files(recording)
-    except RecordingError:
+    except (RecordingError, OSError):
         broken = path / SESSION_FILE if path.is_dir() else path
-        session_id, sources = None, (SourceFile.of(broken, base=path),)
+        session_id, sources = None, _as_far_as_it_is_there(broken, path)
     return Request.make(place, sources, config, submitted_ns=time.time_ns(), session_id=session_id)
+
+
+def _as_far_as_it_is_there(path: Path, base: Path) -> tuple[SourceFile, ...]:
+    try:
+        return (SourceFile.of(path, base=base),)
+    except OSError:
+        return ()
 
 
 def submit(store: Store, request: Request, *, datasets: Path) -> None:

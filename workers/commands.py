@@ -103,6 +103,9 @@ def submit(
     """Submit recordings to the workers of PLAYMILL_BROKER_URL."""
     settings, store = _connect()
     config = replace(wanted.config, weights_digest=_keep_weights(store, wanted.weights))
+    for path in paths:
+        # Wrong usage is found before anything is submitted.
+        next(discover([path], skip=[settings.datasets]))
     job_ids = []
     for path in discover(paths, skip=[settings.datasets]):
         request = make_request(path, config, settings.roots)
@@ -139,7 +142,7 @@ def status(
     job_ids = _find_jobs(store, jobs) if jobs else _by_age(store)
     rows = [outcome(store, job_id, settings) for job_id in job_ids]
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False))
+        print(json.dumps(rows))
     else:
         print_table(rows, _stdout())
 
@@ -273,7 +276,7 @@ def _finish(
 ) -> None:
     """Print the rows and end with the status that they call for."""
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False))
+        print(json.dumps(rows))
     else:
         print_table(rows, _stdout())
     if interrupted:
