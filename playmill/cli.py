@@ -163,14 +163,14 @@ def encoders() -> None:
 @app.command()
 def verify(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> None:
     """Check every promise of the format; exit status 1 if one is broken."""
-    from playmill.verify import verify as problems_of
+    from playmill.verify_process import verify_apart
 
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise UsageError(f"{missing[0]}: there is no such file")
     broken = False
     for file in files:
-        problems = problems_of(file)
+        problems = verify_apart(file)
         broken = broken or bool(problems)
         print(f"{file}: {'broken' if problems else 'ok'}")
         for problem in problems:

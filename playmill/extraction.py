@@ -104,10 +104,14 @@ class Extractor:
             log.warning("chunk %s of %s is decoded again: %s", chunk.id, source.name, trouble)
             shutil.rmtree(folder, ignore_errors=True)
             rows, digests = self._write_part(source, chunk, manifest, folder, tolerant=True)
-            warnings = (
-                f"chunk {chunk.id}: {len(rows.pts)} of {chunk.num_frames} frames"
-                f" could be decoded ({trouble})",
-            )
+            # What came out whole after all is not worth a word in the dataset: a decoder may
+            # have been killed from outside.
+            damaged = sum(bool(flags & frame_flag("damaged")) for flags in rows.flags)
+            if damaged or len(rows.pts) < chunk.num_frames:
+                warnings = (
+                    f"chunk {chunk.id}: {len(rows.pts)} of {chunk.num_frames} frames could be"
+                    f" decoded, {damaged} of them damaged ({trouble})",
+                )
         return Commit(
             chunk_index=chunk.index,
             attempt=folder.name,

@@ -20,9 +20,9 @@ from tasks.app import CPU_QUEUE, GPU_QUEUE, KEY_PREFIX, app, settings
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 45
+LEASE_S = 20
 """A lease that is not renewed for this long is free: its worker is dead or paused."""
-RENEW_S = 10
+RENEW_S = 5
 SENT_S = 20
 """A step that was sent is not sent again for this long: its message may be between two hands."""
 _LEASE, _SENT = f"{KEY_PREFIX}lease:", f"{KEY_PREFIX}sent:"
