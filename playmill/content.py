@@ -81,7 +81,7 @@ class FeatureBlocks:
     dim: int
     """D, length of a feature vector."""
     attrs: Mapping[str, str]
-    """encoder, weights_digest, preprocessing, precision."""
+    """encoder, weights_digest, preprocessing, precision, parts_key."""
     blocks: Iterable[NDArray[np.float16]]
     """(n, D) each, N rows in all; read once."""
 

@@ -15,6 +15,7 @@ from playmill.frame_processor import FrameProcessor
 from playmill.manifest import check_unchanged, file_digest, make_manifest, source_files
 from playmill.recording import read_recording
 from playmill.roots import Roots
+from playmill.row_source import PartRows
 from playmill.storage import DataStorage
 
 
@@ -52,4 +53,5 @@ def run(
         ]
         check_unchanged(recording, before)
         storage = DataStorage(datasets)
-        return consolidate(recording, manifest, commits, parts=parts, storage=storage).dataset
+        source = PartRows(parts, commits)
+        return consolidate(recording, manifest, commits, source=source, storage=storage).dataset

@@ -8,6 +8,7 @@ Nothing is written twice in place: a file appears whole (temporary name, fsync, 
                   attempts/<step>.<n>.json (begun) and <step>.<n>.failed.json
     parts/<parts_key>/<chunk>/<attempt>/        zarr
                       commits/<chunk>.json      put-if-absent: names the winning attempt
+                      collected.json            the parts are gone; a dataset holds their rows
                       attempts/<chunk>.<n>.json and <chunk>.<n>.failed.json
     sessions/<folder>.json         which submission the published dataset of a session is of
     weights/<sha256>.<suffix>      weights files, by their digest
@@ -230,6 +231,42 @@ class Store:
         """Return a chunk's commit marker, if there is one."""
         value = read_json(self._commit_path(parts_key, chunk_index))
         return None if value is None else Commit.from_json(value)
+
+    def collect_parts(self, parts_key: str, *, dataset: str) -> None:
+        """Delete the parts of features that a published dataset holds; their commits stay.
+
+        Args:
+            dataset: the file, relative to the folder of datasets.
+        """
+        folder = self._parts(parts_key)
+        replace(folder / "collected.json", {"dataset": dataset})
+        for path in self._chunk_folders(parts_key):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def collected(self, parts_key: str) -> str | None:
+        """Return the dataset that holds the features whose parts were deleted, if they were."""
+        value = read_json(self._parts(parts_key) / "collected.json")
+        return None if value is None else str(value["dataset"])
+
+    def drop_parts(self, parts_key: str) -> None:
+        """Delete everything about some features: they will be computed anew if asked for."""
+        shutil.rmtree(self._parts(parts_key), ignore_errors=True)
+
+    def parts_keys(self) -> Iterator[str]:
+        """Yield the keys of all parts that there are, in no order."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.root / "parts") as entries:
+            for entry in entries:
+                if _is_digest(entry.name):
+                    yield entry.name
+
+    def parts_bytes(self, parts_key: str) -> int:
+        """Return how much disk the parts of some features take."""
+        folders = self._chunk_folders(parts_key)
+        files = (path for folder in folders for path in folder.rglob("*"))
+        return sum(path.lstat().st_size for path in files)
+
+    def _chunk_folders(self, parts_key: str) -> list[Path]:
+        return [path for path in self._parts(parts_key).glob("[0-9]*") if path.is_dir()]
 
     def drop_commit(self, parts_key: str, commit: Commit) -> None:
         """Remove a marker whose part is damaged, unless another attempt has replaced it."""

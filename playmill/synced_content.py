@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill import __version__, actions, synchronizer
+from playmill import __version__, actions, schema, synchronizer
 from playmill.content import DatasetContent, FeatureBlocks
 from playmill.errors import DatasetError
 from playmill.inputs.events import DEVICES, KINDS, InputEvents, pack_lines
@@ -76,7 +76,7 @@ def from_synced_data(
         alignment=alignment,
         actions=actions.build(frame_us, events, alignment),
     )
-    attrs = dict.fromkeys(("encoder", "weights_digest", "preprocessing", "precision"), "unknown")
+    attrs = dict.fromkeys(schema.FEATURE_ATTRS, "unknown")
     return content, FeatureBlocks(
         key=FEATURE_KEY, dim=matrix.shape[1], attrs=attrs, blocks=[matrix]
     )

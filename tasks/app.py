@@ -18,7 +18,7 @@ GPU_QUEUE, CPU_QUEUE = "gpu", "cpu"
 VISIBILITY_TIMEOUT_S = 12 * 3600
 """Longer than any task may run: redelivery is `reconcile`'s work, which knows better."""
 
-VERBS = ("ingest", "extract", "consolidate", "reconcile")
+VERBS = ("ingest", "extract", "consolidate", "reconcile", "nightly")
 
 
 def configuration(broker_url: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from playmill.errors import PartError, SessionConflict
 from playmill.jobs import Step
@@ -13,6 +14,9 @@ from playmill.store import Store
 from tasks.app import app, settings
 from tasks.attempt import attempt
 from tasks.ingest import recording_of
+
+if TYPE_CHECKING:
+    from playmill.row_source import RowSource
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +30,8 @@ def consolidate(job_id: str) -> None:
 def _publish(store: Store, job_id: str) -> None:
     # zarr and h5py are imported here, in the process that consolidates, and in no sender.
     from playmill.consolidation import consolidate as publish
+    from playmill.encoders import feature_key
+    from playmill.row_source import DatasetRows, PartRows
     from playmill.storage import DataStorage, session_folder
 
     request = store.request(job_id)
@@ -47,12 +53,23 @@ def _publish(store: Store, job_id: str) -> None:
         store.part_folder(manifest.parts_key, commit.chunk_index, commit.attempt)
         for commit in commits
     ]
+    collected = store.collected(manifest.parts_key)
+    source: RowSource = PartRows(parts, commits)
+    if collected is not None:
+        key = feature_key(manifest.config.encoder, manifest.config.weights_digest)
+        source = DatasetRows(settings().datasets / collected, key, manifest.parts_key)
     try:
         summary = publish(
-            recording, manifest, commits, parts=parts, storage=DataStorage(settings().datasets)
+            recording,
+            manifest,
+            commits,
+            source=source,
+            storage=DataStorage(settings().datasets),
         )
     except PartError as error:
-        # The chunk is computed again; everything else stays.
+        # What is damaged is computed again; everything else stays.
+        if collected is not None:
+            store.drop_parts(manifest.parts_key)
         for commit, part in zip(commits, parts, strict=True):
             if Path(error.path) == part:
                 store.drop_commit(manifest.parts_key, commit)

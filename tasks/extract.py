@@ -99,7 +99,8 @@ def _load(
 
 
 def _check_weights(extractor: Extractor, encoder: str, expected: str) -> None:
-    loaded = extractor.processor.spec.weights_digest
+    spec = extractor.processor.spec
+    loaded = "" if spec is None else spec.weights_digest
     if loaded != expected:
         raise EncoderError(
             encoder,

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo
 
+from playmill.crontab import Crontab
 from playmill.errors import UsageError
 from playmill.roots import Roots
 
@@ -36,6 +38,12 @@ class Settings:
     """Device of a worker, and device class of what is submitted."""
     nightly: str | None = None
     """Crontab form of the nightly run; None: no nightly run."""
+    nightly_tz: str = "UTC"
+    """Time zone of `nightly`, by its IANA name."""
+    nightly_config: Path | None = None
+    """JSON file with the PipelineConfig values of nightly runs; None: the defaults."""
+    settle_s: float = 600.0
+    """A recording is finished when nothing in it has changed for so long."""
     reconcile_s: float = 30.0
     """Pause between two reconciliations by beat."""
     max_waiting: int = 64
@@ -58,18 +66,24 @@ class Settings:
         if device not in ("auto", "cpu", "cuda"):
             raise UsageError(f"{PREFIX}DEVICE is {device!r}; choose auto, cpu or cuda")
         nightly = env.get(PREFIX + "NIGHTLY") or None
-        if nightly is not None and len(nightly.split()) != 5:
-            raise UsageError(f"{PREFIX}NIGHTLY is {nightly!r}; give five crontab fields: 0 2 * * *")
+        nightly_tz = get("NIGHTLY_TZ", "UTC")
+        config_file = env.get(PREFIX + "NIGHTLY_CONFIG")
+        roots = Roots.parse(get("ROOTS"))
+        inbox = _inboxes(get("INBOX", ""), roots)
+        _crontab(nightly, nightly_tz)
+        if nightly is not None and not inbox:
+            raise UsageError(f"{PREFIX}NIGHTLY is set, but {PREFIX}INBOX names no folder")
         return cls(
             broker_url=get("BROKER_URL"),
             store=_absolute(get("STORE"), "STORE"),
             datasets=_absolute(get("DATASETS"), "DATASETS"),
-            roots=Roots.parse(get("ROOTS")),
-            inbox=tuple(
-                _absolute(path, "INBOX") for path in get("INBOX", "").split(os.pathsep) if path
-            ),
+            roots=roots,
+            inbox=inbox,
             device=device,  # type: ignore[arg-type]
             nightly=nightly,
+            nightly_tz=nightly_tz,
+            nightly_config=_absolute(config_file, "NIGHTLY_CONFIG") if config_file else None,
+            settle_s=_positive(get("SETTLE_S", "600"), "SETTLE_S"),
             reconcile_s=_positive(get("RECONCILE_S", "30"), "RECONCILE_S"),
             max_waiting=max(1, int(_positive(get("MAX_WAITING", "64"), "MAX_WAITING"))),
         )
@@ -85,10 +99,18 @@ class Settings:
             "INBOX": os.pathsep.join(str(path) for path in self.inbox),
             "DEVICE": self.device,
             "NIGHTLY": self.nightly or "",
+            "NIGHTLY_TZ": self.nightly_tz,
+            "NIGHTLY_CONFIG": str(self.nightly_config or ""),
+            "SETTLE_S": str(self.settle_s),
             "RECONCILE_S": str(self.reconcile_s),
             "MAX_WAITING": str(self.max_waiting),
         }
         return {PREFIX + name: value for name, value in values.items()}
+
+    @property
+    def crontab(self) -> Crontab | None:
+        """When nightly runs are due; None: never."""
+        return _crontab(self.nightly, self.nightly_tz)
 
     @property
     def shown_broker_url(self) -> str:
@@ -106,6 +128,31 @@ def _absolute(text: str, name: str) -> Path:
     if not path.is_absolute():
         raise UsageError(f"{PREFIX}{name} is {text!r}; give an absolute path")
     return path
+
+
+def _inboxes(text: str, roots: Roots) -> tuple[Path, ...]:
+    folders = tuple(_absolute(path, "INBOX") for path in text.split(os.pathsep) if path)
+    for folder in folders:
+        try:
+            roots.locate(folder)
+        except UsageError as error:
+            raise UsageError(f"{PREFIX}INBOX: {error}") from None
+    return folders
+
+
+def _crontab(text: str | None, zone: str) -> Crontab | None:
+    try:
+        timezone = ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):  # unknown; no name at all; a folder of names
+        raise UsageError(
+            f"{PREFIX}NIGHTLY_TZ is {zone!r}; give the name of a time zone: Europe/Berlin"
+        ) from None
+    try:
+        return None if text is None else Crontab.parse(text, timezone)
+    except UsageError as error:
+        raise UsageError(
+            f"{PREFIX}NIGHTLY is {text!r}; give five crontab fields: 0 2 * * * ({error})"
+        ) from None
 
 
 def _positive(text: str, name: str) -> float:

@@ -26,12 +26,13 @@ from playmill.recording import discover
 from playmill.store import Store
 from tasks import app as tasks_app
 from tasks import broker
-from tasks.advance import advance
+from tasks.advance import advance, open_jobs
 from tasks.advance import reconcile as reconcile_store
+from tasks.collect import collect, find_garbage
 from tasks.settings import Settings
 from tasks.submit import make_request
 from tasks.submit import submit as submit_request
-from workers.mill import STORE_NAME, LocalMill, default_workers, locked
+from workers.mill import STORE_NAME, LocalMill, default_workers, local_settings, locked
 from workers.outcome import outcome, print_table
 from workers.processes import python_path, worker_command
 from workers.progress import ProgressView
@@ -45,12 +46,15 @@ WAIT_S = 2.0
 """Pause between two looks at the store while waiting."""
 PIPED_WIDTH = 200
 """Columns of a table that goes into a pipe or a file."""
+LocalDatasets = Annotated[
+    Path | None, typer.Option(help="Look into a folder that `playmill run` worked in.")
+]
 Jobs = Annotated[list[str], typer.Argument(metavar="JOB...", help="Job ids, or their beginnings.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the library's."""
-    for command in (run, submit, status, retry, cancel, reconcile, worker, beat):
+    for command in (run, submit, status, watch, retry, cancel, reconcile, gc, worker, beat):
         app.command()(command)
 
 
@@ -121,30 +125,50 @@ def submit(
 
 
 def _wait(store: Store, settings: Settings, job_ids: Sequence[str], console: Console) -> None:
-    names = {job_id: _short_name(Path(store.request(job_id).recording.path)) for job_id in job_ids}
-    open_jobs = list(job_ids)
-    with ProgressView(names, console) as view:
-        while open_jobs:
+    still_open = list(job_ids)
+    with ProgressView(_names(store, job_ids), console) as view:
+        while still_open:
             # Anyone may reconcile; a Redis that is away is waited for.
             with suppress(redis.RedisError):
-                facts = advance(store, open_jobs)
+                facts = advance(store, still_open)
                 view.update(facts)
-                open_jobs = [fact.job_id for fact in facts if state_of(fact) in OPEN_STATES]
-            time.sleep(settings.reconcile_s if len(open_jobs) > 100 else WAIT_S)
+                still_open = [fact.job_id for fact in facts if state_of(fact) in OPEN_STATES]
+            time.sleep(settings.reconcile_s if len(still_open) > 100 else WAIT_S)
 
 
 def status(
     jobs: Annotated[list[str] | None, typer.Argument(metavar="[JOB...]")] = None,
+    datasets: LocalDatasets = None,
     as_json: Json = False,
 ) -> None:
     """Show jobs: their states, progress, and why some failed."""
-    settings, store = _connect(need_broker=False)
+    settings, store = _look(datasets)
     job_ids = _find_jobs(store, jobs) if jobs else _by_age(store)
     rows = [outcome(store, job_id, settings) for job_id in job_ids]
     if as_json:
         print(json.dumps(rows))
     else:
         print_table(rows, _stdout())
+
+
+def watch() -> None:
+    """Show the jobs that are open, until none is; an interrupt ends the watching alone."""
+    _, store = _connect(need_broker=False)
+    console = Console(stderr=True)
+    job_ids = open_jobs(store)
+    if not job_ids:
+        print("no open jobs")
+        return
+    with suppress(KeyboardInterrupt), ProgressView(_names(store, job_ids), console) as view:
+        while job_ids:
+            known = [store.facts(job_id, running=broker.running_or_none()) for job_id in job_ids]
+            view.update(known)
+            job_ids = [facts.job_id for facts in known if state_of(facts) in OPEN_STATES]
+            time.sleep(WAIT_S)
+
+
+def _names(store: Store, job_ids: Sequence[str]) -> dict[str, str]:
+    return {job_id: _short_name(Path(store.request(job_id).recording.path)) for job_id in job_ids}
 
 
 def retry(jobs: Jobs) -> None:
@@ -167,6 +191,22 @@ def reconcile() -> None:
     """Compare what is done with what should be, and send what is missing, once."""
     _, store = _connect()
     print(f"{reconcile_store(store)} open jobs")
+
+
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
+    datasets: LocalDatasets = None,
+) -> None:
+    """Delete parts that a published dataset holds, and parts that nobody waits for."""
+    settings, store = _look(datasets)
+    total = 0
+    for garbage in list(find_garbage(store, settings.datasets, now_s=time.time())):
+        total += garbage.bytes
+        why = f"held by {garbage.dataset}" if garbage.dataset else "abandoned"
+        print(f"{garbage.parts_key[:12]}  {garbage.bytes / 1e6:.1f} MB  {why}")
+        if not dry_run:
+            collect(store, garbage)
+    print(f"{total / 1e6:.1f} MB {'would be' if dry_run else 'were'} deleted")
 
 
 def worker(
@@ -209,6 +249,18 @@ def _connect(*, need_broker: bool = True) -> tuple[Settings, Store]:
                 " start it, or mend PLAYMILL_BROKER_URL"
             ) from None
     return settings, Store(settings.store)
+
+
+def _look(datasets: Path | None) -> tuple[Settings, Store]:
+    """Return the settings and store of PLAYMILL_STORE, or of a folder that `run` worked in."""
+    if datasets is None:
+        return _connect(need_broker=False)
+    store = datasets.resolve() / STORE_NAME
+    if not store.is_dir():
+        raise UsageError(f"--datasets {datasets}: `playmill run` has not worked in it")
+    settings = local_settings(datasets.resolve(), broker_url="redis://localhost", device="auto")
+    tasks_app.use(settings)
+    return settings, Store(store)
 
 
 def _find_jobs(store: Store, beginnings: Sequence[str]) -> list[str]:

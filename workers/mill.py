@@ -48,6 +48,17 @@ def locked(store: Path) -> Iterator[None]:
         yield
 
 
+def local_settings(datasets: Path, *, broker_url: str, device: str) -> Settings:
+    """Return the settings of a mill that works in `datasets` on this machine alone."""
+    return Settings(
+        broker_url=broker_url,
+        store=datasets / STORE_NAME,
+        datasets=datasets,
+        roots=Roots.whole_machine(),
+        device=device,  # type: ignore[arg-type]
+    )
+
+
 class LocalMill:
     """A mill of this machine alone. Everything it starts ends with it, also when it is killed."""
 
@@ -56,13 +67,8 @@ class LocalMill:
         self.logs = self.store.root / "logs"
         # A unix socket's path may have about 100 characters; the datasets folder's may be longer.
         self._socket_folder = Path(tempfile.mkdtemp(prefix="playmill-"))
-        self.settings = Settings(
-            broker_url=f"redis+socket://{self._socket_folder}/redis.sock?virtual_host=0",
-            store=self.store.root,
-            datasets=datasets,
-            roots=Roots.whole_machine(),
-            device=device,  # type: ignore[arg-type]
-        )
+        broker_url = f"redis+socket://{self._socket_folder}/redis.sock?virtual_host=0"
+        self.settings = local_settings(datasets, broker_url=broker_url, device=device)
         tasks_app.use(self.settings)
         env = self.settings.to_env()
         self.logs.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery.signals import setup_logging, worker_process_init
 
-from tasks.app import app
+from tasks.app import app as app
 from workers import logs
 
 HEAVY = {"gpu": "playmill.extraction", "cpu": "playmill.consolidation"}

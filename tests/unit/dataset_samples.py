@@ -105,6 +105,7 @@ def make_features(
             "weights_digest": "0" * 64,
             "preprocessing": "resize 224",
             "precision": "fp32",
+            "parts_key": "0" * 64,
         },
         blocks=(matrix[row : row + block] for row in range(0, num_frames, block)),
     )

@@ -14,19 +14,14 @@ import numpy as np
 import pytest
 
 from playmill.config import PipelineConfig
-from playmill.consolidation import (
-    FROZEN_US,
-    Frames,
-    check_overlap,
-    consolidate,
-    join_frames,
-    read_events,
-)
+from playmill.consolidation import check_overlap, consolidate, read_events
 from playmill.errors import ClockError, CorruptVideo, PartError, SourceChanged
 from playmill.jobs import Commit
+from playmill.joined_frames import FROZEN_US, Frames, join_frames
 from playmill.manifest import Manifest, file_digest
 from playmill.parts import PartWriter
 from playmill.recording import Recording, read_recording
+from playmill.row_source import PartRows
 from playmill.schema import frame_flag
 from playmill.storage import DataStorage
 from tests.unit.dataset_samples import make_events
@@ -275,7 +270,13 @@ def publish(tmp_path: Path, *, damage: bool = False, **changed: Any) -> tuple[Pa
         (tmp_path / "part/features/c.0.0").unlink()
     datasets = tmp_path / "datasets"
     storage = DataStorage(datasets)
-    summary = consolidate(recording, manifest, [commit], parts=[tmp_path / "part"], storage=storage)
+    summary = consolidate(
+        recording,
+        manifest,
+        [commit],
+        source=PartRows([tmp_path / "part"], [commit]),
+        storage=storage,
+    )
     return datasets, summary
 
 

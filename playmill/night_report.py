@@ -1,0 +1,208 @@
+"""NightReport: what a nightly run found and what became of it, as data and as text."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from playmill.jobs import Request
+from playmill.store import Store
+
+Ending = Literal["published", "failed", "cancelled", "removed"]
+ENDINGS: tuple[Ending, ...] = ("published", "failed", "cancelled")
+"""How a job ends, by its markers; where there are several, the first counts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """What became of one recording that a run submitted."""
+
+    recording: str
+    """Name of its root, colon, path."""
+    session_id: str | None
+    job_id: str
+    state: Ending
+    """"removed": the job has been deleted from the store."""
+    dataset: str | None = None
+    """Relative to the datasets folder."""
+    frames: int = 0
+    """Frames published."""
+    seconds: float = 0.0
+    """Length of its video, if it was published."""
+    error: str | None = None
+    """Why it failed, or was cancelled."""
+    ended_s: float | None = None
+    """Unix time, where it is known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NightReport:
+    """One nightly run from its beginning to the end of its last job."""
+
+    nominal_s: int
+    """Unix time that the run stands for."""
+    started_s: float
+    ended_s: float
+    """End of the last job; without jobs the time of the report."""
+    found: Mapping[str, int]
+    """Recordings by inbox."""
+    known: int
+    """Recordings of these that had a job already."""
+    jobs: tuple[Row, ...]
+    skipped: tuple[tuple[str, str], ...]
+    """New or changed, and left for another night: recording and reason."""
+    problems: tuple[str, ...]
+    """What a person should mend, beside failed recordings."""
+
+    def rows(self, state: Ending) -> list[Row]:
+        """Return the jobs that ended so."""
+        return [row for row in self.jobs if row.state == state]
+
+    @property
+    def frames(self) -> int:
+        """Frames published."""
+        return sum(row.frames for row in self.jobs)
+
+    @property
+    def hours(self) -> float:
+        """Hours of video published."""
+        return sum(row.seconds for row in self.jobs) / 3600
+
+    @property
+    def frames_per_s(self) -> float | None:
+        """Frames published in a second of the run, waiting included; None without frames."""
+        return self.frames / max(self.ended_s - self.started_s, 1e-3) if self.frames else None
+
+    @property
+    def troubled(self) -> bool:
+        """Something failed, or is for a person to mend."""
+        return bool(self.problems or self.rows("failed"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form, with sums for people; `from_json` is the inverse."""
+        rate = self.frames_per_s
+        return {
+            "version": 1,
+            "nominal": _iso(self.nominal_s),
+            "nominal_s": self.nominal_s,
+            "started_s": self.started_s,
+            "ended_s": self.ended_s,
+            "found": dict(self.found),
+            "known": self.known,
+            "new": len(self.jobs) + len(self.skipped),
+            "submitted": len(self.jobs),
+            **{state: len(self.rows(state)) for state in (*ENDINGS, "removed")},
+            "hours": round(self.hours, 4),
+            "frames": self.frames,
+            "frames_per_s": None if rate is None else round(rate, 2),
+            "jobs": [asdict(row) for row in self.jobs],
+            "skipped": [{"recording": name, "why": why} for name, why in self.skipped],
+            "problems": list(self.problems),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> NightReport:
+        """Build a report from `to_json`'s object."""
+        names = ("nominal_s", "started_s", "ended_s", "found", "known")
+        return cls(
+            **{name: value[name] for name in names},
+            jobs=tuple(Row(**row) for row in value["jobs"]),
+            skipped=tuple((item["recording"], item["why"]) for item in value["skipped"]),
+            problems=tuple(value["problems"]),
+        )
+
+    def text(self) -> str:
+        """Return the report for people."""
+        counts = [f"{len(self.rows(state))} {state}" for state in ENDINGS]
+        lines = [
+            f"Nightly run of {_iso(self.nominal_s)}",
+            f"{sum(self.found.values())} recordings found, {self.known} of them known;"
+            f" {len(self.jobs) + len(self.skipped)} new or changed, {len(self.jobs)} submitted:"
+            f" {', '.join(counts)}",
+        ]
+        if self.frames_per_s is not None:
+            lines.append(
+                f"{self.hours:.2f} h of video, {self.frames} frames in"
+                f" {(self.ended_s - self.started_s) / 3600:.2f} h ({self.frames_per_s:.1f} frames/s)"
+            )
+        lines += [f"inbox {inbox}: nothing in it" for inbox, n in self.found.items() if not n]
+        lines += [f"problem: {_shown(problem)}" for problem in self.problems]
+        for state in (*ENDINGS[1:], "removed", ENDINGS[0]):
+            for row in self.rows(state):
+                what = row.error if state != "published" else f"{row.frames} frames, {row.dataset}"
+                lines.append(_shown(f"{state}: {row.recording}: {what}"))
+        lines += [_shown(f"left for another night: {name}: {why}") for name, why in self.skipped]
+        return "\n".join(lines) + "\n"
+
+    def write_text(self, path: Path) -> None:
+        """Write `text()` to a file, whole at every moment."""
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        try:
+            with temporary.open("w", encoding="utf-8") as stream:
+                stream.write(self.text())
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def ending_of(store: Store, job_id: str) -> Ending | None:
+    """Return how a job that was submitted has ended; None: it goes on."""
+    folder = store.job_folder(job_id)
+    for name in ENDINGS:
+        if (folder / f"{name}.json").exists():
+            return name
+    return None if (folder / "request.json").exists() else "removed"
+
+
+def read_row(store: Store, request: Request) -> Row:
+    """Return what has become of a job that has ended."""
+    state = ending_of(store, request.job_id) or "removed"
+    marker = {} if state == "removed" else store.ending(request.job_id, state) or {}
+    reason = marker.get("reason")
+    row = Row(
+        recording=str(request.recording),
+        session_id=marker.get("session_id", request.session_id),
+        job_id=request.job_id,
+        state=state,
+        error="its job was deleted from the store" if state == "removed" else reason,
+        ended_s=marker.get("failed_s"),
+    )
+    if state != "published":
+        return row
+    return Row(
+        **asdict(row)
+        | {
+            "dataset": marker["dataset"],
+            "frames": marker["frames"],
+            "seconds": _video_seconds(store, request.job_id),
+            "ended_s": marker["published_s"],
+        }
+    )
+
+
+def _video_seconds(store: Store, job_id: str) -> float:
+    """Return the length of a job's video by its plan; 0 where the plan cannot be read."""
+    try:
+        manifest = store.manifest(job_id)
+    except (ValueError, KeyError, TypeError):  # of another version
+        manifest = None
+    if manifest is None or not manifest.chunks:
+        return 0.0
+    ticks = manifest.chunks[-1].stop_pts - manifest.chunks[0].start_pts
+    return float(ticks * manifest.time_base)
+
+
+def _iso(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _shown(text: str) -> str:
+    """Write names, which are data, on one line: what cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

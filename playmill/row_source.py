@@ -1,0 +1,103 @@
+"""Where a dataset's rows of features and pictures come from: parts, or a published dataset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playmill.dataset import Dataset, open_dataset
+from playmill.errors import DatasetError, PartError
+from playmill.jobs import Commit
+from playmill.joined_frames import Frames
+from playmill.parts import read_part
+
+RowName = Literal["features", "images"]
+BLOCK_BYTES = 8 << 20
+"""Rows that are held at a time while they are copied."""
+
+
+class RowSource(Protocol):
+    """Where the rows of features and pictures come from."""
+
+    def dim(self) -> int:
+        """Return D, the length of a feature."""
+
+    def rows(self, name: RowName, frames: Frames) -> Iterator[NDArray[Any]]:
+        """Yield the rows of `frames` in order, in blocks; PartError if they are not as promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartRows:
+    """Rows from the parts, verified against the commits as they are read."""
+
+    parts: Sequence[Path]
+    commits: Sequence[Commit]
+
+    def dim(self) -> int:
+        """Return D, the length of a feature."""
+        for folder, commit in zip(self.parts, self.commits, strict=True):
+            if commit.pts:
+                return int(next(_part_rows(folder, commit, "features")).shape[1])
+        raise AssertionError("join_frames has seen a frame")
+
+    def rows(self, name: RowName, frames: Frames) -> Iterator[NDArray[Any]]:
+        """Yield the rows that `frames.keep` chooses."""
+        start = 0
+        for folder, commit in zip(self.parts, self.commits, strict=True):
+            for block in _part_rows(folder, commit, name):
+                chosen = frames.keep[start : start + len(block)]
+                start += len(block)
+                yield block if bool(chosen.all()) else block[chosen]
+
+
+def _part_rows(folder: Path, commit: Commit, name: RowName) -> Iterator[NDArray[Any]]:
+    return read_part(folder, name, num_rows=len(commit.pts), digest=commit.digests[name])
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRows:
+    """Rows from a published dataset, once the parts they were made of are gone.
+
+    HDF5's checksums guard them; the parts key stored beside them says that they are the same.
+    """
+
+    path: Path
+    key: str
+    """Feature key."""
+    parts_key: str
+
+    def dim(self) -> int:
+        """Return D, the length of a feature."""
+        with self._opened() as dataset:
+            return int(dataset.features(self.key).shape[1])
+
+    def rows(self, name: RowName, frames: Frames) -> Iterator[NDArray[Any]]:
+        """Yield the rows, all of which must be those of `frames`."""
+        with self._opened() as dataset:
+            if not np.array_equal(dataset.pts, frames.pts):
+                raise PartError(str(self.path), "has other frames than the commits")
+            if name == "images" and not dataset.has_images:
+                raise PartError(str(self.path), "has no pictures")
+            array = dataset.images if name == "images" else dataset.features(self.key)
+            step = max(1, BLOCK_BYTES // (array.dtype.itemsize * math.prod(array.shape[1:])))
+            for start in range(0, len(array), step):
+                yield array[start : start + step]
+
+    @contextmanager
+    def _opened(self) -> Iterator[Dataset]:
+        try:
+            with open_dataset(self.path) as dataset:
+                if self.key not in dataset.feature_keys:
+                    raise PartError(str(self.path), f"has no features {self.key}")
+                if dataset.features(self.key).attrs["parts_key"] != self.parts_key:
+                    raise PartError(str(self.path), f"its features {self.key} are other ones")
+                yield dataset
+        except (OSError, DatasetError) as error:
+            raise PartError(str(self.path), f"its features cannot be read: {error}") from error

@@ -1,0 +1,123 @@
+"""nightly(): submit what is new in the inboxes, once for each nominal time, and report on it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from functools import partial
+from pathlib import Path
+
+from playmill import nightly as nights
+from playmill.config import PipelineConfig
+from playmill.encoders import check_name
+from playmill.errors import UsageError
+from playmill.inbox import look
+from playmill.night_report import NightReport
+from playmill.options import BATCH_SIZES, resolve_device
+from playmill.store import Store
+from tasks.app import app, settings
+from tasks.settings import PREFIX, Settings
+from tasks.submit import make_request
+
+log = logging.getLogger(__name__)
+
+TICK_S = 60.0
+"""Pause between two looks at the clock by beat."""
+
+
+@app.task(name="playmill.nightly")
+def nightly() -> None:
+    """Begin a run if one is due; go on with those that have begun."""
+    tick(Store(settings().store), settings(), now_s=time.time())
+
+
+def tick(store: Store, chosen: Settings, *, now_s: float) -> None:
+    """Do what is to be done at this moment: usually nothing.
+
+    Any number of processes may do this at once, and any of them may be killed; `reconcile` sends
+    what is submitted here.
+    """
+    # Before anybody looks into the inboxes: what an earlier run claimed is that run's to submit.
+    for night in nights.open_nights(store):
+        nights.submit(store, night)
+        finish(store, night, datasets=chosen.datasets, now_s=now_s)
+    crontab = chosen.crontab
+    nominal_s = None if crontab is None else nights.due(store, crontab, now_s=now_s)
+    if nominal_s is not None:
+        begin(store, chosen, nominal_s=nominal_s, now_s=now_s)
+
+
+def begin(store: Store, chosen: Settings, *, nominal_s: int, now_s: float) -> nights.Night:
+    """Look through the inboxes, claim the nominal time, submit; return the run that counts.
+
+    Raises:
+        UsageError: no inbox is set, or the configuration of nightly runs cannot be used.
+    """
+    if not chosen.inbox:
+        raise UsageError(f"{PREFIX}INBOX is not set; name the folders that are to be searched")
+    config = read_config(chosen, store)
+    findings = look(
+        chosen.inbox,
+        make_request=lambda path: make_request(path, config, chosen.roots),
+        is_known=partial(nights.is_known, store),
+        now_s=now_s,
+        settle_s=chosen.settle_s,
+        skip=[chosen.datasets],
+    )
+    found = nights.Night.of(findings, nominal_s=nominal_s, started_s=now_s)
+    night = nights.claim(store, found)
+    nights.submit(store, night)
+    log.info(
+        "nightly run %s: %d submitted, %d left for another night",
+        night.name,
+        len(night.requests),
+        len(night.skipped),
+        extra={"action": "nightly"},
+    )
+    return night
+
+
+def finish(
+    store: Store, night: nights.Night, *, datasets: Path, now_s: float
+) -> NightReport | None:
+    """Write a run's report if all its jobs have ended; None: some have not."""
+    report = nights.finish(store, night, datasets=datasets, now_s=now_s)
+    if report is not None:
+        log.log(
+            logging.WARNING if report.troubled else logging.INFO,
+            "nightly run %s: %s",
+            night.name,
+            report.text().replace("\n", "; ").rstrip("; "),
+            extra={"action": "nightly"},
+        )
+    return report
+
+
+def read_config(chosen: Settings, store: Store) -> PipelineConfig:
+    """Return the configuration of nightly runs: that of `playmill submit` without options.
+
+    PLAYMILL_NIGHTLY_CONFIG, if set, names a JSON object with PipelineConfig values that differ.
+
+    Raises:
+        UsageError: the file cannot be read, or a value in it is impossible.
+    """
+    values: dict[str, object] = {"device_class": resolve_device(chosen.device)}
+    path = chosen.nightly_config
+    if path is None:
+        return _config(values)
+    try:
+        given = json.loads(path.read_bytes())
+        if not isinstance(given, dict):
+            raise UsageError("it holds no JSON object")
+        config = _config(values | given)
+        check_name(config.encoder)
+        store.weights(config.weights_digest)
+    except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise UsageError(f"{PREFIX}NIGHTLY_CONFIG: {path}: {error}") from error
+    return config
+
+
+def _config(values: dict[str, object]) -> PipelineConfig:
+    size = BATCH_SIZES["cuda" if values["device_class"] == "cuda" else "cpu"]
+    return PipelineConfig.from_json({"batch_size": size} | values)
