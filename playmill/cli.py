@@ -32,7 +32,9 @@ app = typer.Typer(
     """,
 )
 
-MILL_VERBS = ("run", "submit", "status", "retry", "cancel", "reconcile", "worker", "beat")
+MILL_VERBS = (
+    *("run", "submit", "nightly", "status", "retry", "cancel", "reconcile", "worker", "beat"),
+)
 NO_MILL = (
     "playmill: this command needs the mill, which runs from a checkout: clone the project and"
     " `make setup` there, or use its image"

@@ -126,9 +126,10 @@ class NightReport:
             f" {', '.join(counts)}",
         ]
         if self.frames_per_s is not None:
+            hours = (self.ended_s - self.started_s) / 3600
             lines.append(
-                f"{self.hours:.2f} h of video, {self.frames} frames in"
-                f" {(self.ended_s - self.started_s) / 3600:.2f} h ({self.frames_per_s:.1f} frames/s)"
+                f"{self.hours:.2f} h of video, {self.frames} frames in {hours:.2f} h"
+                f" ({self.frames_per_s:.1f} frames/s)"
             )
         lines += [f"inbox {inbox}: nothing in it" for inbox, n in self.found.items() if not n]
         lines += [f"problem: {_shown(problem)}" for problem in self.problems]

@@ -109,9 +109,14 @@ def waiting() -> frozenset[str]:
     return frozenset(names)
 
 
+def length(queue: str) -> int:
+    """Return how many messages wait in a queue."""
+    return int(client().llen(KEY_PREFIX + queue))
+
+
 def room() -> int:
     """Return how many more chunks the queue should take."""
-    return settings().max_waiting - int(client().llen(KEY_PREFIX + GPU_QUEUE))
+    return settings().max_waiting - length(GPU_QUEUE)
 
 
 def send(step: Step, *, time_limit_s: float | None = None) -> None:

@@ -35,17 +35,26 @@ def nightly() -> None:
 def tick(store: Store, chosen: Settings, *, now_s: float) -> None:
     """Do what is to be done at this moment: usually nothing.
 
-    Any number of processes may do this at once, and any of them may be killed; `reconcile` sends
+    Any number of processes may do this at once, and any of them may be killed. `reconcile` sends
     what is submitted here.
     """
     # Before anybody looks into the inboxes: what an earlier run claimed is that run's to submit.
-    for night in nights.open_nights(store):
-        nights.submit(store, night)
-        finish(store, night, datasets=chosen.datasets, now_s=now_s)
+    go_on(store, chosen, now_s=now_s)
     crontab = chosen.crontab
     nominal_s = None if crontab is None else nights.due(store, crontab, now_s=now_s)
     if nominal_s is not None:
         begin(store, chosen, nominal_s=nominal_s, now_s=now_s)
+
+
+def go_on(store: Store, chosen: Settings, *, now_s: float) -> None:
+    """Submit what runs that were interrupted have left, and write the reports of those that ended.
+
+    Raises:
+        OSError: store or datasets folder cannot be written; the next tick tries again.
+    """
+    for night in nights.open_nights(store):
+        nights.submit(store, night)
+        finish(store, night, datasets=chosen.datasets, now_s=now_s)
 
 
 def begin(store: Store, chosen: Settings, *, nominal_s: int, now_s: float) -> nights.Night:

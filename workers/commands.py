@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -29,13 +30,22 @@ from tasks import broker
 from tasks.advance import advance, open_jobs
 from tasks.advance import reconcile as reconcile_store
 from tasks.collect import collect, find_garbage
+from tasks.nightly import begin, finish, go_on
 from tasks.settings import Settings
 from tasks.submit import make_request
 from tasks.submit import submit as submit_request
-from workers.mill import STORE_NAME, LocalMill, default_workers, local_settings, locked
+from workers.mill import (
+    STORE_NAME,
+    LocalMill,
+    default_workers,
+    local_settings,
+    locked,
+    visible_gpus,
+)
 from workers.outcome import outcome, print_table
-from workers.processes import python_path, worker_command
+from workers.processes import Process, python_path, worker_command
 from workers.progress import ProgressView
+from workers.supervisor import supervise
 
 Paths = Annotated[
     list[Path],
@@ -54,7 +64,8 @@ Jobs = Annotated[list[str], typer.Argument(metavar="JOB...", help="Job ids, or t
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the library's."""
-    for command in (run, submit, status, watch, retry, cancel, reconcile, gc, worker, beat):
+    verbs = (run, submit, nightly, status, watch, retry, cancel, reconcile, gc, worker, beat)
+    for command in verbs:
         app.command()(command)
 
 
@@ -193,6 +204,27 @@ def reconcile() -> None:
     print(f"{reconcile_store(store)} open jobs")
 
 
+def nightly(
+    once: Annotated[bool, typer.Option("--once", help="Now, whatever the schedule says.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Submit what is new in the inboxes, wait for it, and report: what beat does every night."""
+    if not once:
+        raise UsageError("--once runs it now; beat runs it at the times of PLAYMILL_NIGHTLY")
+    settings, store = _connect()
+    now_s = time.time()
+    go_on(store, settings, now_s=now_s)
+    night = begin(store, settings, nominal_s=int(now_s), now_s=now_s)
+    job_ids = [request.job_id for request in night.requests]
+    ended = partial(finish, store, night, datasets=settings.datasets)
+    with _interruptible():
+        while (report := ended(now_s=time.time())) is None:
+            _wait(store, settings, job_ids, Console(stderr=True))
+    print(json.dumps(report.to_json()) if as_json else report.text().rstrip("\n"))
+    if report.troubled:
+        raise typer.Exit(1)
+
+
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
     datasets: LocalDatasets = None,
@@ -213,11 +245,27 @@ def worker(
     queue: Annotated[str, typer.Option(help="gpu (extracts) or cpu (ingests, consolidates).")],
     name: Annotated[str | None, typer.Option(help="Name of this worker on this host.")] = None,
 ) -> NoReturn:
-    """Work for a queue of PLAYMILL_BROKER_URL until stopped: TERM ends after the task in hand."""
+    """Work for a queue of PLAYMILL_BROKER_URL until stopped: TERM ends after the task in hand.
+
+    A worker of the gpu queue takes all GPUs that it may use, one process for each.
+    """
     if queue not in ("gpu", "cpu"):
         raise UsageError(f"--queue is {queue!r}; choose gpu or cpu")
-    _connect()
-    _become(worker_command(queue, name=name or f"{queue}{os.getpid()}"))
+    settings, _ = _connect()
+    name = name or f"{queue}{os.getpid()}"
+    gpus = visible_gpus() if queue == "gpu" and settings.device != "cpu" else []
+    if len(gpus) < 2:
+        _become(worker_command(queue, name=name))
+    env = settings.to_env()
+    processes = [
+        Process(
+            f"{name}-{gpu}",
+            worker_command(queue, name=f"{name}-{gpu}"),
+            env | {"CUDA_VISIBLE_DEVICES": gpu},
+        )
+        for gpu in gpus
+    ]
+    raise typer.Exit(supervise(processes))
 
 
 def beat() -> NoReturn:

@@ -87,7 +87,8 @@ class LocalMill:
 
     def __enter__(self) -> LocalMill:
         for process in (self._redis, *self._workers):
-            process.log_file.unlink(missing_ok=True)
+            if process.log_file is not None:
+                process.log_file.unlink(missing_ok=True)
             process.start()
         wait_for_redis(self._socket_folder)
         return self

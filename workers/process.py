@@ -6,10 +6,10 @@ import importlib
 import threading
 from typing import Any
 
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import setup_logging, worker_process_init, worker_ready
 
 from tasks.app import app as app
-from workers import logs
+from workers import logs, watchdog
 
 HEAVY = {"gpu": "playmill.extraction", "cpu": "playmill.consolidation"}
 """The module behind each queue's tasks: importing it takes seconds (torch) in each process."""
@@ -20,10 +20,20 @@ def _set_up_logging(**_: Any) -> None:
     logs.configure()
 
 
+@worker_ready.connect
+def _watch(**_: Any) -> None:
+    watchdog.watch(_kind())
+
+
+def _kind() -> str:
+    """Return "gpu" or "cpu": which worker module this process serves."""
+    return str(app.conf.imports[0].rpartition(".")[2])
+
+
 @worker_process_init.connect
 def _warm_up(**_: Any) -> None:
     """Import in the background what the first task will need; it waits for the rest of it."""
-    kind = app.conf.imports[0].rpartition(".")[2]
+    kind = _kind()
     threading.Thread(
         target=importlib.import_module, args=(HEAVY[kind],), name="warm-up", daemon=True
     ).start()

@@ -44,13 +44,15 @@ class Process:
     name: str
     command: list[str]
     env: Mapping[str, str]
-    log_file: Path
+    log_file: Path | None = None
+    """Where its output goes, at the end; None: to ours."""
     running: subprocess.Popen[bytes] | None = None
     deaths: list[float] = field(default_factory=list)
 
     def start(self) -> None:
-        """Start the command; its output goes to the end of the log file."""
-        with self.log_file.open("ab") as output:
+        """Start the command."""
+        with contextlib.ExitStack() as stack:
+            output = stack.enter_context(self.log_file.open("ab")) if self.log_file else None
             self.running = subprocess.Popen(
                 [sys.executable, "-m", "workers.lifeline", *self.command],
                 # The write end stays with us: it closes when we die, by whatever means.
@@ -78,7 +80,7 @@ class Process:
         if len(self.deaths) >= MAX_DEATHS:
             raise MillBroken(
                 f"{self.name} died {len(self.deaths)} times in {DEATHS_WITHIN_S:.0f} s;"
-                f" its log: {self.log_file}"
+                f" its log: {self.log_file or 'above'}"
             )
         log.warning("%s died and is started again", self.name)
         self.kill()

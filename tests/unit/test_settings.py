@@ -49,14 +49,20 @@ def test_what_is_missing_is_named(name: str, value: str | None) -> None:
 
 def test_a_child_process_reads_the_same_settings() -> None:
     settings = read(
-        INBOX=f"/in/one{os.pathsep}/in/two words",
+        INBOX=f"/x/one{os.pathsep}/y=z/two words",
         NIGHTLY="0 2 * * 1-5",
+        NIGHTLY_TZ="Europe/Berlin",
+        NIGHTLY_CONFIG="/etc/night.json",
+        SETTLE_S="90",
         DEVICE="cuda",
         RECONCILE_S="1.5",
         MAX_WAITING="7",
         ROOTS="a=/x,b=/y=z",
     )
-    assert settings.inbox == (Path("/in/one"), Path("/in/two words"))
+    assert settings.inbox == (Path("/x/one"), Path("/y=z/two words"))
+    assert settings.nightly_config == Path("/etc/night.json")
+    assert settings.crontab is not None
+    assert settings.crontab.zone.key == "Europe/Berlin"
     assert Settings.from_env(settings.to_env()) == settings
     assert Settings.from_env(read().to_env()) == read()
 
@@ -66,6 +72,23 @@ def test_a_child_process_reads_the_same_settings() -> None:
     [
         ("DEVICE", "tpu", "PLAYMILL_DEVICE is 'tpu'; choose auto, cpu or cuda"),
         ("NIGHTLY", "at two", "PLAYMILL_NIGHTLY is 'at two'; give five crontab fields"),
+        (
+            "NIGHTLY",
+            "0 25 * * *",
+            r"PLAYMILL_NIGHTLY is .*five crontab fields.*\(hour is '25'; 0 to 23",
+        ),
+        ("NIGHTLY", "0 2 * * *", "PLAYMILL_NIGHTLY is set, but PLAYMILL_INBOX names no folder"),
+        ("NIGHTLY_TZ", "Mars/Olympus", "PLAYMILL_NIGHTLY_TZ is 'Mars/Olympus'; give the name of a"),
+        ("NIGHTLY_TZ", "Europe", "PLAYMILL_NIGHTLY_TZ is 'Europe'; give the name of a time zone"),
+        ("NIGHTLY_TZ", "../etc", "PLAYMILL_NIGHTLY_TZ is '../etc'"),
+        (
+            "NIGHTLY_CONFIG",
+            "night.json",
+            "PLAYMILL_NIGHTLY_CONFIG is 'night.json'; give an absolute",
+        ),
+        ("SETTLE_S", "-1", "PLAYMILL_SETTLE_S is '-1'; give a positive number"),
+        ("INBOX", "/elsewhere", "PLAYMILL_INBOX: /elsewhere lies under none of the roots"),
+        ("INBOX", "in", "PLAYMILL_INBOX is 'in'; give an absolute path"),
         ("RECONCILE_S", "soon", "PLAYMILL_RECONCILE_S is 'soon'; give a positive number"),
         ("RECONCILE_S", "0", "PLAYMILL_RECONCILE_S is '0'"),
         ("RECONCILE_S", "nan", "PLAYMILL_RECONCILE_S is 'nan'"),
