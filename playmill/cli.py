@@ -46,7 +46,10 @@ def main() -> None:
     # Names are data: one that stdout's encoding cannot express is written with escapes.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    _add_mill_verbs()
+    try:
+        _add_mill_verbs()
+    except KeyboardInterrupt:
+        sys.exit(130)
     try:
         app()
     except UsageError as error:

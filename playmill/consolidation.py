@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,7 @@ def consolidate(
     *,
     source: RowSource,
     storage: DataStorage,
+    claim: Callable[[], bool] = lambda: True,
 ) -> Summary:
     """Verify the parts, synchronize them with the log, and publish the dataset.
 
@@ -109,6 +110,7 @@ def consolidate(
         commits: one for each chunk, in order.
         source: where the rows of features and pictures come from.
         storage: where datasets are published.
+        claim: see `DataStorage.write`.
     Raises:
         RecordingError: the recording cannot become a dataset (see each check).
         PartError: a part is damaged; nothing is published.
@@ -162,7 +164,7 @@ def consolidate(
     images = None
     if config.image_size is not None:
         images = ImageBlocks(size=config.image_size, blocks=source.rows("images", frames))
-    path = storage.write(content, features=[features], images=images)
+    path = storage.write(content, features=[features], images=images, claim=claim)
     return Summary(
         dataset=path,
         frames=len(frames.pts),

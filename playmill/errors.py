@@ -9,6 +9,7 @@ PlaymillError
 |  +- ClockError         no clock, or video and log do not overlap
 |  +- SourceChanged      a file changed while it was read
 |  +- SessionConflict    the target holds a dataset of another video
++- Superseded       a newer submission publishes the session       -> the job is cancelled
 +- EncoderError      the encoder or its weights cannot be loaded -> fail it; mend, resubmit
 +- DecoderDied       the decoding process crashed or hung        -> retry the chunk, bounded
 +- PartError         a stored part is missing or damaged         -> redo that chunk
@@ -72,6 +73,21 @@ class SourceChanged(RecordingError):
 
 class SessionConflict(RecordingError):
     """The dataset of another video already has this session id."""
+
+
+class Superseded(PlaymillError):
+    """A newer submission of the same session has been published, or is about to be.
+
+    Args:
+        path: the target.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path}: a newer submission of this session takes its place"
 
 
 class EncoderError(PlaymillError):

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill import failpoints
 from playmill.decode_process import DecodeProcess
 from playmill.errors import CorruptVideo, DecoderDied
 from playmill.frame_processor import FrameProcessor
@@ -132,6 +133,7 @@ class Extractor:
     ) -> tuple[_Rows, dict[str, str]]:
         image_size = manifest.config.image_size
         part = PartWriter(folder, dim=self.processor.feature_dim, image_size=image_size)
+        failpoints.reached("extract:part-created")
         rows = _Rows()
         frames = self.decoder.frames(source, chunk, tolerant=tolerant)
         batches = batched(frames, self.processor, image_size=image_size)
@@ -141,7 +143,10 @@ class Extractor:
                 part.append("images", batch.images)
             rows.add(batch)
             self.progress += 1
-        return rows, part.close()
+            failpoints.reached("extract:batch-written")
+        digests = part.close()
+        failpoints.reached("extract:part-written")
+        return rows, digests
 
 
 def batched(

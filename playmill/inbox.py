@@ -69,7 +69,7 @@ def look(
     for inbox in inboxes:
         found = [path for path in _search(inbox, skip, findings) if path not in seen]
         seen.update(found)
-        findings.found[str(inbox)] = len(found)
+        findings.found[str(inbox)] = findings.found.get(str(inbox), 0) + len(found)
         for path in found:
             try:
                 request = make_request(path)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from playmill.config import PipelineConfig, digest_of
-from playmill.manifest import Manifest, SourceFile
+from playmill.manifest import JobPlan, SourceFile
 from playmill.roots import RootedPath
 
 MAX_ATTEMPTS = 3
@@ -166,9 +166,8 @@ class JobFacts:
     """Everything known about one job at one moment."""
 
     job_id: str
-    manifest: Manifest | None = None
-    parts_key: str | None = None
-    """Of the manifest, computed once."""
+    plan: JobPlan | None = None
+    """None before the job is planned."""
     committed: frozenset[int] = frozenset()
     """Chunks with a commit marker."""
     attempts: Mapping[str, Attempts] = field(default_factory=dict)
@@ -205,17 +204,17 @@ def open_steps(facts: JobFacts) -> list[Step]:
     """Return the steps that are neither done nor behind one that is not done."""
     if facts.published or facts.failed is not None or facts.cancelled:
         return []
-    if facts.manifest is None:
+    if facts.plan is None:
         return [Step(verb="ingest", job_id=facts.job_id)]
     missing = [
         Step(
             verb="extract",
             job_id=facts.job_id,
-            chunk_index=chunk.index,
-            parts_key=facts.parts_key,
+            chunk_index=index,
+            parts_key=facts.plan.parts_key,
         )
-        for chunk in facts.manifest.chunks
-        if chunk.index not in facts.committed
+        for index in range(len(facts.plan.chunk_frames))
+        if index not in facts.committed
     ]
     return missing or [Step(verb="consolidate", job_id=facts.job_id)]
 

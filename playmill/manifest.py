@@ -89,6 +89,32 @@ def _difference(then: SourceFile | None, now: SourceFile | None) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JobPlan:
+    """What a manifest says to those who only want to know what is left to do."""
+
+    parts_key: str
+    session_id: str
+    chunk_frames: tuple[int, ...]
+    """Frames that the packets promise, of each chunk."""
+    warnings: tuple[str, ...]
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that the packets promise, in all."""
+        return sum(self.chunk_frames)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> JobPlan:
+        """Read it out of a manifest's JSON, without building what is not asked for."""
+        return cls(
+            parts_key=value["parts_key"],
+            session_id=value["session_id"],
+            chunk_frames=tuple(chunk["num_frames"] for chunk in value["chunks"]),
+            warnings=tuple(value["warnings"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """One job's plan. Equal sources and configuration give an equal manifest."""
 
@@ -151,6 +177,7 @@ class Manifest:
         names = [name for name in self.__slots__ if name not in ("chunks", "config", "time_base")]
         return {name: getattr(self, name) for name in names} | {
             "version": MANIFEST_VERSION,
+            "parts_key": self.parts_key,
             "time_base": f"{self.time_base.numerator}/{self.time_base.denominator}",
             "chunks": [chunk.to_json() for chunk in self.chunks],
             "config": self.config.to_json(),
@@ -162,7 +189,8 @@ class Manifest:
         """Build a manifest from `to_json`'s object; raise ValueError for another version."""
         if value.get("version") != MANIFEST_VERSION:
             raise ValueError(f"manifest version {value.get('version')!r}, not {MANIFEST_VERSION}")
-        fields = {name: item for name, item in value.items() if name != "version"}
+        derived = ("version", "parts_key")
+        fields = {name: item for name, item in value.items() if name not in derived}
         return cls(
             **fields
             | {

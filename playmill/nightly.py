@@ -25,8 +25,9 @@ from playmill.config import digest_of
 from playmill.crontab import Crontab
 from playmill.inbox import Findings
 from playmill.jobs import Request
+from playmill.markers import put_if_absent, read_json
 from playmill.night_report import NightReport, Row, ending_of, read_row
-from playmill.store import Store, put_if_absent, read_json
+from playmill.store import Store
 
 log = logging.getLogger(__name__)
 

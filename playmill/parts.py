@@ -102,7 +102,7 @@ class PartWriter:
     def close(self) -> dict[str, str]:
         """Put everything on disk; return the digest of each array."""
         digests = {name: array.seal() for name, array in self._arrays.items()}
-        for path in sorted(self.folder.rglob("*")):
+        for path in [*sorted(self.folder.rglob("*")), *list(self.folder.parents)[:2]]:
             _fsync(path)
         _fsync(self.folder)
         return digests

@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
+from playmill import failpoints
+
 LOCK_NAME = ".publish.lock"
 LOCK_WAIT_S = 300.0
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -163,6 +165,7 @@ class Temporary:
         False also where the file system knows no hard links: publish under `locked` then.
         """
         os.fsync(self._fd)
+        failpoints.reached("publish:before-link")
         try:
             os.link(self.path, self.target)
         except FileExistsError:
@@ -171,13 +174,16 @@ class Temporary:
             if error.errno in _NO_LINKS:
                 return False
             raise
+        failpoints.reached("publish:after-link")
         self._sync_folders()
         return True
 
     def replace_target(self) -> None:
         """Give the file its name, whatever holds it; the caller holds `locked`."""
         os.fsync(self._fd)
+        failpoints.reached("publish:before-replace")
         os.replace(self.path, self.target)
+        failpoints.reached("publish:after-replace")
         self._sync_folders()
 
     def _sync_folders(self) -> None:

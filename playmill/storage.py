@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill import schema
+from playmill import failpoints, schema
 from playmill.content import DatasetContent, FeatureBlocks, ImageBlocks
 from playmill.dataset import Dataset, open_dataset
 from playmill.dataset_writer import open_spool, seal, write_features, write_images, write_labels
-from playmill.errors import DatasetError, SessionConflict
+from playmill.errors import DatasetError, SessionConflict, Superseded
 from playmill.publication import Temporary, locked
 from playmill.synced_content import from_synced_data
 from playmill.verify import verify
@@ -100,6 +100,7 @@ class DataStorage:
         *,
         features: Iterable[FeatureBlocks] = (),
         images: ImageBlocks | None = None,
+        claim: Callable[[], bool] = lambda: True,
     ) -> Path:
         """Write and publish one dataset; return its path.
 
@@ -110,7 +111,10 @@ class DataStorage:
             content: everything but features and pictures.
             features: one entry an encoder; blocks are read once, never more than one held.
             images: read once, as features are; None: no pictures are stored.
+            claim: called before the target changes, once more under the folder's lock if it is
+                replaced; False: it belongs to somebody else by now.
         Raises:
+            Superseded: `claim` said no; nothing has changed.
             SessionConflict: the name is taken by the dataset of another video.
             DatasetError: the content breaks a promise of the format, or the name is taken by
                 something that is no dataset.
@@ -121,18 +125,24 @@ class DataStorage:
             return target
         with Temporary(target) as temporary:
             with temporary.spool() as spool, open_spool(spool, "w") as file:
+                failpoints.reached("publish:file-created")
                 write_labels(file, content)
+                failpoints.reached("publish:labels-written")
                 for entry in features:
                     write_features(file, entry, session_id=content.session_id)
+                failpoints.reached("publish:features-written")
                 if images is not None:
                     write_images(file, images, session_id=content.session_id)
                 seal(file)
+            failpoints.reached("publish:file-closed")
             if not target.exists():
                 _check(temporary.path, target)
+                _claim(claim, target)
                 if temporary.publish_new():
                     return target
             with locked(target.parent):
                 if not _holds(target, content):
+                    _claim(claim, target)
                     _carry_over(temporary, target, session_id=content.session_id)
                     _check(temporary.path, target)
                     temporary.replace_target()
@@ -180,6 +190,11 @@ class DataStorage:
         if kind is None and self._session is not None:
             self.end_session()
         self._session, self._items = None, []
+
+
+def _claim(claim: Callable[[], bool], target: Path) -> None:
+    if not claim():
+        raise Superseded(str(target))
 
 
 def _holds(target: Path, content: DatasetContent) -> bool:

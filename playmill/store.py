@@ -3,7 +3,7 @@
 Nothing is written twice in place: a file appears whole (temporary name, fsync, link or rename).
 
     jobs/<job_id>/request.json     who asked for what; replaced when it is submitted again
-                  manifest.json    write-once
+                  manifest.v1.json write-once
                   failed.json cancelled.json published.json     how it ended
                   attempts/<step>.<n>.json (begun) and <step>.<n>.failed.json
     parts/<parts_key>/<chunk>/<attempt>/        zarr
@@ -17,7 +17,6 @@ Nothing is written twice in place: a file appears whole (temporary name, fsync, 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -30,76 +29,28 @@ from typing import Any
 
 from playmill.errors import PlaymillError
 from playmill.jobs import MAX_ATTEMPTS, Attempts, Commit, JobFacts, Request, Step
-from playmill.manifest import Manifest, file_digest
+from playmill.manifest import MANIFEST_VERSION, JobPlan, Manifest, file_digest
+from playmill.markers import fsync, put_if_absent, read_json, replace, temporary_beside
+from playmill.publication import locked
 
 
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+@lru_cache(maxsize=20_000)
+def _parse_plan(path: Path, stamp: tuple[int, int]) -> JobPlan:
+    """Read a job's plan, once: it is asked for again and again while the job goes on."""
+    return JobPlan.from_json(_present(path))
 
 
-@contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """Give the name of a file beside `path` to write into; it is gone after the block."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+@lru_cache(maxsize=4)
+def _parse_manifest(path: Path, stamp: tuple[int, int]) -> Manifest:
+    """Read a manifest, which takes a while for a long recording; its chunks come in a row."""
+    return Manifest.from_json(_present(path))
 
 
-def _write(temporary: Path, value: dict[str, Any]) -> None:
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, ensure_ascii=True)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def put_if_absent(path: Path, value: dict[str, Any]) -> bool:
-    """Write JSON to `path` unless it exists; say whether this call wrote it."""
-    with _temporary(path) as temporary:
-        _write(temporary, value)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            # A network file system may ask twice, and report the first answer's success as this.
-            if temporary.stat().st_nlink < 2:
-                return False
-    _fsync(path.parent)
-    return True
-
-
-def replace(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON to `path`, whole at every moment."""
-    with _temporary(path) as temporary:
-        _write(temporary, value)
-        os.replace(temporary, path)
-    _fsync(path.parent)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in `path`; None where there is no file."""
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds no JSON object")
-    return value
-
-
-@lru_cache(maxsize=64)
-def _parse_manifest(path: Path, stamp: tuple[int, int]) -> tuple[Manifest, str]:
-    """Return a manifest and its parts key; both take a while for a long recording."""
+def _present(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if value is None:
         raise FileNotFoundError(f"{path} has gone")
-    manifest = Manifest.from_json(value)
-    return manifest, manifest.parts_key
+    return value
 
 
 def _is_digest(text: str) -> bool:
@@ -143,9 +94,9 @@ class Store:
         """Let a job be tried anew, also one that failed or was cancelled."""
         folder = self.job_folder(job_id)
         shutil.rmtree(folder / "attempts", ignore_errors=True)
-        _, parts_key = self._plan(job_id)
-        if parts_key is not None:
-            shutil.rmtree(self._parts(parts_key) / "attempts", ignore_errors=True)
+        plan = self.plan(job_id)
+        if plan is not None:
+            self.forget_part_attempts(plan.parts_key)
         for name in ("failed.json", "cancelled.json"):
             (folder / name).unlink(missing_ok=True)
 
@@ -159,19 +110,28 @@ class Store:
 
     def manifest(self, job_id: str) -> Manifest | None:
         """Return a job's manifest; None before it is planned."""
-        return self._plan(job_id)[0]
+        stamp = self._manifest_stamp(job_id)
+        return None if stamp is None else _parse_manifest(self._manifest_path(job_id), stamp)
 
-    def _plan(self, job_id: str) -> tuple[Manifest, str] | tuple[None, None]:
-        path = self.job_folder(job_id) / "manifest.json"
+    def plan(self, job_id: str) -> JobPlan | None:
+        """Return a job's manifest in short; None before it is planned."""
+        stamp = self._manifest_stamp(job_id)
+        return None if stamp is None else _parse_plan(self._manifest_path(job_id), stamp)
+
+    def _manifest_path(self, job_id: str) -> Path:
+        # Another version of the software does not see it, and plans the job anew.
+        return self.job_folder(job_id) / f"manifest.v{MANIFEST_VERSION}.json"
+
+    def _manifest_stamp(self, job_id: str) -> tuple[int, int] | None:
         try:
-            stat = path.stat()
+            stat = self._manifest_path(job_id).stat()
         except FileNotFoundError:
-            return None, None
-        return _parse_manifest(path, (stat.st_ino, stat.st_mtime_ns))
+            return None
+        return stat.st_ino, stat.st_mtime_ns
 
-    def put_manifest(self, job_id: str, manifest: Manifest) -> None:
-        """Store a manifest, once."""
-        put_if_absent(self.job_folder(job_id) / "manifest.json", manifest.to_json())
+    def put_manifest(self, job_id: str, manifest: Manifest) -> bool:
+        """Store a manifest, once; say whether this call did."""
+        return put_if_absent(self._manifest_path(job_id), manifest.to_json())
 
     def ending(self, job_id: str, name: str) -> dict[str, Any] | None:
         """Return the marker "failed", "cancelled" or "published" of a job."""
@@ -191,16 +151,27 @@ class Store:
         """Return which submission a session's dataset is of: job_id, recording, submitted_ns."""
         return read_json(self.root / "sessions" / f"{folder}.json")
 
-    def own_session(self, folder: str, request: Request) -> None:
-        """Note that the dataset in `folder` is now that of `request`."""
-        owner = {
-            "job_id": request.job_id,
-            "recording": str(request.recording),
-            "submitted_ns": request.submitted_ns,
-        }
-        replace(self.root / "sessions" / f"{folder}.json", owner)
+    def claim_session(self, folder: str, request: Request) -> bool:
+        """Note that the dataset in `folder` is `request`'s, unless a newer submission has it."""
+        sessions = self.root / "sessions"
+        sessions.mkdir(parents=True, exist_ok=True)
+        with locked(sessions):
+            owner = self.session_owner(folder)
+            if owner is not None and owner["submitted_ns"] > request.submitted_ns:
+                return False
+            value = {
+                "job_id": request.job_id,
+                "recording": str(request.recording),
+                "submitted_ns": request.submitted_ns,
+            }
+            replace(sessions / f"{folder}.json", value)
+            return True
 
     # Parts
+
+    def forget_part_attempts(self, parts_key: str) -> None:
+        """Give all chunks their tries anew."""
+        shutil.rmtree(self._parts(parts_key) / "attempts", ignore_errors=True)
 
     def _parts(self, parts_key: str) -> Path:
         if not _is_digest(parts_key):
@@ -274,6 +245,10 @@ class Store:
             self._commit_path(parts_key, commit.chunk_index).unlink(missing_ok=True)
             folder = self.part_folder(parts_key, commit.chunk_index, commit.attempt)
             shutil.rmtree(folder, ignore_errors=True)
+            # The tries that led to it say nothing about the next ones.
+            attempts = self._parts(parts_key) / "attempts"
+            for path in attempts.glob(f"{commit.chunk_index:06d}.*"):
+                path.unlink(missing_ok=True)
 
     # Attempts: counted on the store, so that the loss of the queue does not change the count
 
@@ -370,18 +345,17 @@ class Store:
         failed = self.ending(job_id, "failed")
         published = self.ending(job_id, "published") is not None
         cancelled = self.ending(job_id, "cancelled") is not None
-        manifest, parts_key = self._plan(job_id)
+        plan = self.plan(job_id)
         own = self._attempts_in(self.job_folder(job_id) / "attempts", job_id=job_id)
         attempts = {f"{verb}:{job_id}": tried for verb, tried in own.items()}
-        if parts_key is not None:
-            shared = self._attempts_in(self._parts(parts_key) / "attempts", job_id=job_id)
+        if plan is not None:
+            shared = self._attempts_in(self._parts(plan.parts_key) / "attempts", job_id=job_id)
             for chunk, tried in shared.items():
-                attempts[f"extract:{parts_key}:{int(chunk)}"] = tried
+                attempts[f"extract:{plan.parts_key}:{int(chunk)}"] = tried
         return JobFacts(
             job_id=job_id,
-            manifest=manifest,
-            parts_key=parts_key,
-            committed=self.committed(parts_key) if parts_key else frozenset(),
+            plan=plan,
+            committed=self.committed(plan.parts_key) if plan else frozenset(),
             attempts=attempts,
             busy=running | waiting,
             running=running,
@@ -394,16 +368,16 @@ class Store:
 
     def add_weights(self, path: Path) -> str:
         """Copy a weights file into the store; return its sha256 hex digest."""
-        with _temporary(self.root / "weights" / "copy") as temporary:
+        with temporary_beside(self.root / "weights" / "copy") as temporary:
             shutil.copyfile(path, temporary)
             # The copy's digest, so that a file that changes meanwhile lends its name to nothing.
             digest = file_digest(temporary)
             assert digest is not None
             target = temporary.parent / f"{digest}{path.suffix}"
             if not target.exists():
-                _fsync(temporary)
+                fsync(temporary)
                 os.replace(temporary, target)
-                _fsync(target.parent)
+                fsync(target.parent)
         return digest
 
     def weights(self, digest: str | None) -> Path | None:

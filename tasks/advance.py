@@ -44,16 +44,13 @@ def advance(store: Store, job_ids: Iterable[str]) -> list[JobFacts]:
             elif isinstance(action, Send):
                 sends.append((action.step, _time_limit_s(facts, action.step)))
         steps.append(sends)
-    room = broker.room()
+    # What is finished first waits for nobody; the rest waits on the store, where it costs nothing.
+    room = {"consolidate": len(steps), **broker.room()}
     for entry in chain.from_iterable(zip_longest(*steps)):
-        if entry is None:
-            continue
-        step, time_limit_s = entry
-        if step.verb == "extract":
-            if room <= 0:
-                continue
-            room -= 1
-        broker.send(step, time_limit_s=time_limit_s)
+        if entry is not None and room[entry[0].verb] > 0:
+            step, time_limit_s = entry
+            room[step.verb] -= 1
+            broker.send(step, time_limit_s=time_limit_s)
     return known
 
 
@@ -64,9 +61,9 @@ def fail(store: Store, action: Fail) -> None:
 
 
 def _time_limit_s(facts: JobFacts, step: Step) -> float | None:
-    if step.chunk_index is None or facts.manifest is None:
+    if step.chunk_index is None or facts.plan is None:
         return None
-    return BASE_LIMIT_S + FRAME_LIMIT_S * facts.manifest.chunks[step.chunk_index].num_frames
+    return BASE_LIMIT_S + FRAME_LIMIT_S * facts.plan.chunk_frames[step.chunk_index]
 
 
 def open_jobs(store: Store) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery
 from kombu import Exchange, Queue
 
-from tasks.settings import Settings
+from tasks.settings import Settings, forget_celery_variables
 
 KEY_PREFIX = "playmill:"
 """Stands before every key of ours in Redis."""
@@ -75,13 +75,14 @@ _chosen: list[Settings] = []
 
 def use(chosen: Settings) -> None:
     """Make `chosen` this process's settings, in place of the environment's; call it first."""
+    forget_celery_variables()
     _chosen[:] = [chosen]
 
 
 def settings() -> Settings:
     """Return this process's settings, read once."""
     if not _chosen:
-        _chosen.append(Settings.from_env())
+        use(Settings.from_env())
     return _chosen[0]
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 
+from playmill import failpoints
 from playmill.errors import DatasetError, RecordingError
 from playmill.jobs import Step, open_steps
 from playmill.store import Store
@@ -28,15 +29,19 @@ def attempt(step: Step, work: Callable[[Store, str], None]) -> None:
     steps is made up for.
     """
     store = Store(settings().store)
+    failpoints.reached(f"{step.verb}:received")
     if step in open_steps(store.facts(step.job_id)):
         with broker.leased(step) as lease:
             if lease is None:
                 return
+            failpoints.reached(f"{step.verb}:leased")
             broker.forget_sent(step)
             # Asked again: the lease may have become free because the step was finished.
             if step in open_steps(store.facts(step.job_id)):
                 _try(store, step, lease, work)
+    failpoints.reached(f"{step.verb}:released")
     advance(store, [step.job_id])
+    failpoints.reached(f"{step.verb}:advanced")
 
 
 def _try(store: Store, step: Step, lease: broker.Lease, work: Callable[[Store, str], None]) -> None:
@@ -45,8 +50,10 @@ def _try(store: Store, step: Step, lease: broker.Lease, work: Callable[[Store, s
         return
     lease.on_renewal = lambda: store.touch_attempt(step, name)
     place = {"job": step.job_id, "chunk": step.chunk_index, "action": step.verb}
+    failpoints.reached(f"{step.verb}:begun")
     try:
         work(store, name)
+        failpoints.reached(f"{step.verb}:worked")
     except Exception as error:
         log.exception("%s failed in attempt %s", step.name, name, extra=place)
         store.fail_attempt(step, name, error, hopeless=isinstance(error, HOPELESS))

@@ -14,24 +14,21 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 import redis
+from kombu.exceptions import OperationalError
 
 from playmill.jobs import Step
 from tasks.app import CPU_QUEUE, GPU_QUEUE, KEY_PREFIX, app, settings
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 20
-"""A lease that is not renewed for this long is free: its worker is dead or paused."""
-RENEW_S = 5
-SENT_S = 20
-"""A step that was sent is not sent again for this long: its message may be between two hands."""
+MAX_WAITING_INGESTS = 8
 _LEASE, _SENT = f"{KEY_PREFIX}lease:", f"{KEY_PREFIX}sent:"
 
 # Redis may have been emptied meanwhile: a lease that nobody has is taken again.
 _RENEW = """
 local holder = redis.call('get', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
-redis.call('set', KEYS[1], ARGV[1], 'EX', ARGV[2])
+redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 _RELEASE = """
@@ -45,7 +42,13 @@ def client() -> redis.Redis:
     """Return this process's own connection to the broker's Redis."""
     url = settings().broker_url.replace("redis+socket://", "unix://", 1)
     url = url.replace("?virtual_host=", "?db=", 1)
-    return redis.Redis.from_url(url, socket_timeout=30, health_check_interval=25)
+    return redis.Redis.from_url(
+        url, socket_connect_timeout=5, socket_timeout=30, health_check_interval=25
+    )
+
+
+def _lease_ms() -> int:
+    return round(settings().lease_s * 1000)
 
 
 class Lease:
@@ -60,22 +63,26 @@ class Lease:
 
     def acquire(self) -> bool:
         """Take the lease if nobody holds it, and keep it until `release`."""
-        if not client().set(self._key, self._token, nx=True, ex=LEASE_S):
+        if not client().set(self._key, self._token, nx=True, px=_lease_ms()):
             return False
-        threading.Thread(target=self._renew, name="lease", daemon=True).start()
+        self._renewal = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._renewal.start()
         return True
 
     def _renew(self) -> None:
-        while not self._released.wait(RENEW_S):
+        while not self._released.wait(settings().lease_s / 4):
             with contextlib.suppress(OSError):
                 self.on_renewal()
             # A Redis that is away loses the lease at worst, and then work is done twice.
             with contextlib.suppress(redis.RedisError):
-                client().eval(_RENEW, 1, self._key, self._token, LEASE_S)
+                if not self._released.is_set():
+                    client().eval(_RENEW, 1, self._key, self._token, _lease_ms())
 
     def release(self) -> None:
         """Give the lease back, if it is still ours."""
         self._released.set()
+        # A renewal under way would take the lease again after it is given back.
+        self._renewal.join(settings().lease_s)
         with contextlib.suppress(redis.RedisError):
             client().eval(_RELEASE, 1, self._key, self._token)
 
@@ -114,19 +121,29 @@ def length(queue: str) -> int:
     return int(client().llen(KEY_PREFIX + queue))
 
 
-def room() -> int:
-    """Return how many more chunks the queue should take."""
-    return settings().max_waiting - length(GPU_QUEUE)
+def room() -> dict[str, int]:
+    """Return how many more steps of each verb the queues should take."""
+    return {
+        "extract": settings().max_waiting - length(GPU_QUEUE),
+        # Few: consolidations stand in line behind them.
+        "ingest": MAX_WAITING_INGESTS - length(CPU_QUEUE),
+    }
 
 
 def send(step: Step, *, time_limit_s: float | None = None) -> None:
     """Put a step on its queue, unless that was done a moment ago."""
-    if not client().set(_SENT + step.name, "1", nx=True, ex=SENT_S):
+    # Not again for as long as a lease lasts: its message may be between two hands.
+    if not client().set(_SENT + step.name, "1", nx=True, px=_lease_ms()):
         return
     args = [step.job_id] if step.chunk_index is None else [step.job_id, step.chunk_index]
-    app.send_task(
-        f"playmill.{step.verb}", args, task_id=step.name, time_limit=time_limit_s, retry=True
-    )
+    try:
+        # Not retried here: whoever sends may be the one who has to start Redis again.
+        app.send_task(
+            f"playmill.{step.verb}", args, task_id=step.name, time_limit=time_limit_s, retry=False
+        )
+    except OperationalError as error:
+        forget_sent(step)
+        raise redis.ConnectionError(str(error)) from error
 
 
 def forget_sent(step: Step) -> None:

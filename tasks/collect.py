@@ -48,7 +48,8 @@ def collect(store: Store, garbage: Garbage) -> None:
 
 
 def _parts_key(store: Store, job_id: str) -> str | None:
-    return store.facts(job_id).parts_key
+    plan = store.plan(job_id)
+    return None if plan is None else plan.parts_key
 
 
 def _held_by(store: Store, job_id: str, datasets: Path) -> str | None:

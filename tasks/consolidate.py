@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from playmill.errors import PartError, SessionConflict
+from playmill import failpoints
+from playmill.errors import PartError, SessionConflict, Superseded
 from playmill.jobs import Step
 from playmill.store import Store
 from tasks.app import app, settings
@@ -42,8 +42,7 @@ def _publish(store: Store, job_id: str) -> None:
     folder = session_folder(manifest.session_id)
     owner = store.session_owner(folder)
     if owner is not None and owner["submitted_ns"] > request.submitted_ns:
-        reason = f"a newer submission of this session has been published: job {owner['job_id']}"
-        store.end(job_id, "cancelled", {"reason": reason})
+        store.end(job_id, "cancelled", {"reason": str(Superseded(folder))})
         return
     found = [store.read_commit(manifest.parts_key, chunk.index) for chunk in manifest.chunks]
     commits = [commit for commit in found if commit is not None]
@@ -58,6 +57,7 @@ def _publish(store: Store, job_id: str) -> None:
     if collected is not None:
         key = feature_key(manifest.config.encoder, manifest.config.weights_digest)
         source = DatasetRows(settings().datasets / collected, key, manifest.parts_key)
+    failpoints.reached("consolidate:before-publication")
     try:
         summary = publish(
             recording,
@@ -65,18 +65,22 @@ def _publish(store: Store, job_id: str) -> None:
             commits,
             source=source,
             storage=DataStorage(settings().datasets),
+            claim=lambda: store.claim_session(folder, request),
         )
-    except PartError as error:
-        # What is damaged is computed again; everything else stays.
+    except Superseded as error:
+        store.end(job_id, "cancelled", {"reason": str(error)})
+        return
+    except PartError:
+        # Whatever is damaged is computed again; everything else stays.
         if collected is not None:
             store.drop_parts(manifest.parts_key)
-        for commit, part in zip(commits, parts, strict=True):
-            if Path(error.path) == part:
-                store.drop_commit(manifest.parts_key, commit)
+        for commit in PartRows(parts, commits).damaged():
+            store.drop_commit(manifest.parts_key, commit)
         raise
     except SessionConflict as error:
         raise _naming_both(error, str(recording.path), owner) from error
-    store.own_session(folder, request)
+    failpoints.reached("consolidate:after-publication")
+    failpoints.reached("consolidate:before-marker")
     value = asdict(summary) | {
         "dataset": summary.dataset.relative_to(settings().datasets).as_posix(),
         "dataset_key": manifest.dataset_key,
@@ -86,6 +90,7 @@ def _publish(store: Store, job_id: str) -> None:
         "hardware": sorted({commit.hardware for commit in commits}),
     }
     store.end(job_id, "published", value)
+    failpoints.reached("consolidate:after-marker")
     log.info(
         "published %s: %d frames, %d events",
         summary.dataset,

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from playmill import failpoints
 from playmill.config import PipelineConfig
 from playmill.errors import EncoderError
 from playmill.jobs import Step
@@ -43,7 +44,9 @@ def extract(job_id: str, chunk_index: int) -> None:
             commit = extractor.extract(recording.source, chunk, manifest, folder=folder)
             # A video replaced under our hands must not lend its features to the old one's name.
             check_unchanged(recording, request.sources)
+            failpoints.reached("extract:before-commit")
             won = store.commit(parts_key, commit)
+            failpoints.reached("extract:after-commit")
         finally:
             if not won:
                 shutil.rmtree(folder, ignore_errors=True)

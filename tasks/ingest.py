@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playmill import encoders
+from playmill import encoders, failpoints
 from playmill.errors import MissingStream, UsageError
 from playmill.jobs import Request, Step
 from playmill.manifest import check_unchanged, make_manifest
@@ -28,9 +28,12 @@ def ingest(job_id: str) -> None:
         with DecodeProcess() as decoder:
             manifest = make_manifest(recording, config, index=decoder.index, encoder=spec)
         check_unchanged(recording, request.sources)
-        store.put_manifest(job_id, manifest)
-        # Whoever asks for this video gets all the tries, whatever became of it before.
-        store.forget_attempts(job_id)
+        failpoints.reached("ingest:before-manifest")
+        is_new = store.put_manifest(job_id, manifest)
+        failpoints.reached("ingest:after-manifest")
+        if is_new:
+            # Whoever asks for this video gets all the tries, whatever became of it before.
+            store.forget_part_attempts(manifest.parts_key)
 
     attempt(Step(verb="ingest", job_id=job_id), work)
 

@@ -22,13 +22,15 @@ from tasks.submit import make_request
 
 log = logging.getLogger(__name__)
 
-TICK_S = 60.0
+TICK_S = 20.0
 """Pause between two looks at the clock by beat."""
 
 
 @app.task(name="playmill.nightly")
 def nightly() -> None:
     """Begin a run if one is due; go on with those that have begun."""
+    if settings().crontab is None:
+        log.error("beat asks for nightly runs, but %sNIGHTLY is not set for this worker", PREFIX)
     tick(Store(settings().store), settings(), now_s=time.time())
 
 

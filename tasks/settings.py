@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from playmill.crontab import Crontab
 from playmill.errors import UsageError
+from playmill.failpoints import Failpoint
 from playmill.roots import Roots
 
 PREFIX = "PLAYMILL_"
@@ -48,6 +49,8 @@ class Settings:
     """Pause between two reconciliations by beat."""
     max_waiting: int = 64
     """Chunks that may wait in the queue; the rest waits on the store."""
+    lease_s: float = 20.0
+    """A lease that is not renewed for this long is free: its worker is dead or paused."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -86,6 +89,7 @@ class Settings:
             settle_s=_positive(get("SETTLE_S", "600"), "SETTLE_S"),
             reconcile_s=_positive(get("RECONCILE_S", "30"), "RECONCILE_S"),
             max_waiting=max(1, int(_positive(get("MAX_WAITING", "64"), "MAX_WAITING"))),
+            lease_s=_positive(get("LEASE_S", "20"), "LEASE_S"),
         )
 
     def to_env(self) -> dict[str, str]:
@@ -104,6 +108,7 @@ class Settings:
             "SETTLE_S": str(self.settle_s),
             "RECONCILE_S": str(self.reconcile_s),
             "MAX_WAITING": str(self.max_waiting),
+            "LEASE_S": str(self.lease_s),
         }
         return {PREFIX + name: value for name, value in values.items()}
 
@@ -118,9 +123,32 @@ class Settings:
         return re.sub(r"(?<=://).*@", "***@", self.broker_url)
 
 
+def forget_celery_variables() -> None:
+    """Drop variables that Celery prefers to its configuration: they are another project's."""
+    for name in ("BROKER_URL", "BROKER_READ_URL", "BROKER_WRITE_URL", "RESULT_BACKEND"):
+        os.environ.pop(f"CELERY_{name}", None)
+
+
 def cuda_visible_devices() -> str | None:
     """Return what the one who started us set CUDA_VISIBLE_DEVICES to; None: nothing."""
     return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def armed_failpoints(env: Mapping[str, str] | None = None) -> list[Failpoint]:
+    """Return what PLAYMILL_FAILPOINT asks for: name:action[:times], separated by commas.
+
+    PLAYMILL_FAILPOINT_DIR, if set, is the folder that counts the times for all processes.
+
+    Raises:
+        UsageError: it is malformed.
+    """
+    env = os.environ if env is None else env
+    folder = env.get(PREFIX + "FAILPOINT_DIR")
+    texts = (env.get(PREFIX + "FAILPOINT") or "").split(",")
+    try:
+        return [Failpoint.parse(text, Path(folder) if folder else None) for text in texts if text]
+    except ValueError as error:
+        raise UsageError(f"{PREFIX}FAILPOINT: {error}") from None
 
 
 def _absolute(text: str, name: str) -> Path:

@@ -20,7 +20,7 @@ import redis
 import typer
 from rich.console import Console
 
-from playmill.errors import UsageError
+from playmill.errors import PlaymillError, UsageError
 from playmill.jobs import OPEN_STATES, state_of
 from playmill.options import Wanted, takes_config
 from playmill.recording import discover
@@ -42,8 +42,8 @@ from workers.mill import (
     locked,
     visible_gpus,
 )
-from workers.outcome import outcome, print_table
-from workers.processes import Process, python_path, worker_command
+from workers.outcome import outcomes, print_table
+from workers.processes import PROJECT, Process, python_path, worker_command
 from workers.progress import ProgressView
 from workers.supervisor import supervise
 
@@ -62,6 +62,10 @@ LocalDatasets = Annotated[
 Jobs = Annotated[list[str], typer.Argument(metavar="JOB...", help="Job ids, or their beginnings.")]
 
 
+class BrokerLost(PlaymillError):
+    """Redis cannot be used; the one argument is a sentence."""
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the library's."""
     verbs = (run, submit, nightly, status, watch, retry, cancel, reconcile, gc, worker, beat)
@@ -69,7 +73,7 @@ def add_to(app: typer.Typer) -> None:
         app.command()(command)
 
 
-@takes_config()
+@takes_config(auto_device=lambda: "cuda" if visible_gpus() else "cpu")
 def run(
     paths: Paths,
     datasets: Annotated[Path, typer.Option(help="Folder of datasets; made if absent.")],
@@ -80,8 +84,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Make datasets on this machine: a private Redis, worker processes, and nothing left behind."""
-    datasets = _writable_folder(datasets)
     found = list(discover(paths, skip=[datasets]))
+    datasets = _writable_folder(datasets)
     num_workers = workers or default_workers(wanted.config.device_class, wanted.config.num_threads)
     console = Console(stderr=True)
     store = Store(datasets / STORE_NAME)
@@ -104,7 +108,7 @@ def run(
                 interrupted = True
                 console.print("stopping after the chunk in hand; interrupt again to stop at once")
                 _stop(mill)
-        rows = [outcome(store, job_id, mill.settings) for job_id in job_ids]
+        rows = outcomes(store, job_ids, mill.settings)
     _finish(rows, as_json=as_json, console=console, interrupted=interrupted)
 
 
@@ -126,12 +130,13 @@ def submit(
         request = make_request(path, config, settings.roots)
         submit_request(store, request, datasets=settings.datasets)
         job_ids.append(request.job_id)
-    reconcile_store(store)
+    with _broker_errors():
+        reconcile_store(store)
     console = Console(stderr=True)
     if wait:
         with _interruptible():
             _wait(store, settings, job_ids, console)
-    rows = [outcome(store, job_id, settings) for job_id in job_ids]
+    rows = outcomes(store, job_ids, settings)
     _finish(rows, as_json=as_json, console=console)
 
 
@@ -155,7 +160,7 @@ def status(
     """Show jobs: their states, progress, and why some failed."""
     settings, store = _look(datasets)
     job_ids = _find_jobs(store, jobs) if jobs else _by_age(store)
-    rows = [outcome(store, job_id, settings) for job_id in job_ids]
+    rows = outcomes(store, job_ids, settings)
     if as_json:
         print(json.dumps(rows))
     else:
@@ -172,7 +177,8 @@ def watch() -> None:
         return
     with suppress(KeyboardInterrupt), ProgressView(_names(store, job_ids), console) as view:
         while job_ids:
-            known = [store.facts(job_id, running=broker.running_or_none()) for job_id in job_ids]
+            running = broker.running_or_none()
+            known = [store.facts(job_id, running=running) for job_id in job_ids]
             view.update(known)
             job_ids = [facts.job_id for facts in known if state_of(facts) in OPEN_STATES]
             time.sleep(WAIT_S)
@@ -188,20 +194,23 @@ def retry(jobs: Jobs) -> None:
     job_ids = _find_jobs(store, jobs)
     for job_id in job_ids:
         store.forget_attempts(job_id)
-    advance(store, job_ids)
+    with _broker_errors():
+        advance(store, job_ids)
 
 
 def cancel(jobs: Jobs) -> None:
     """Stop jobs; chunks in hand are finished, parts are kept."""
     _, store = _connect(need_broker=False)
     for job_id in _find_jobs(store, jobs):
-        store.end(job_id, "cancelled", {"reason": "cancelled by hand"})
+        if state_of(store.facts(job_id)) in OPEN_STATES:
+            store.end(job_id, "cancelled", {"reason": "cancelled by hand"})
 
 
 def reconcile() -> None:
     """Compare what is done with what should be, and send what is missing, once."""
     _, store = _connect()
-    print(f"{reconcile_store(store)} open jobs")
+    with _broker_errors():
+        print(f"{reconcile_store(store)} open jobs")
 
 
 def nightly(
@@ -277,6 +286,7 @@ def beat() -> NoReturn:
 
 
 def _become(command: list[str]) -> NoReturn:
+    os.chdir(PROJECT)  # a folder with a tasks.py of its own would come before ours on the path
     os.environ["PYTHONPATH"] = python_path()
     os.execv(command[0], command)
 
@@ -297,6 +307,18 @@ def _connect(*, need_broker: bool = True) -> tuple[Settings, Store]:
                 " start it, or mend PLAYMILL_BROKER_URL"
             ) from None
     return settings, Store(settings.store)
+
+
+@contextmanager
+def _broker_errors() -> Iterator[None]:
+    """Turn a Redis that fails us into a sentence; what was asked for is on the store."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise BrokerLost(
+            f"Redis failed: {error}; what was asked for is stored, and is done once Redis"
+            " answers and `playmill beat` or `playmill reconcile` runs"
+        ) from error
 
 
 def _look(datasets: Path | None) -> tuple[Settings, Store]:
@@ -324,7 +346,11 @@ def _find_jobs(store: Store, beginnings: Sequence[str]) -> list[str]:
 
 
 def _by_age(store: Store) -> list[str]:
-    return sorted(store.job_ids(), key=lambda job_id: store.request(job_id).submitted_ns)
+    times = {}
+    for job_id in store.job_ids():
+        with suppress(FileNotFoundError):  # a folder without a request is no job
+            times[job_id] = store.request(job_id).submitted_ns
+    return sorted(times, key=lambda job_id: times[job_id])
 
 
 def _keep_weights(store: Store, weights: Path | None) -> str | None:
@@ -353,16 +379,18 @@ def _short_name(path: Path) -> str:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Treat TERM as an interrupt for a block, so that it stops what was started."""
+    """Treat TERM and HUP as interrupts for a block, so that they stop what was started."""
 
     def interrupt(_: int, __: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, interrupt) for number in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _stop(mill: LocalMill) -> None:

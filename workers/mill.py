@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 STORE_NAME = ".playmill"
 POLL_S = 0.25
 RECONCILE_S = 2.0
+MAX_FOLDER_LENGTH = 80
+MANY = 100
+"""Open jobs from which on looking at each several times a second would be work."""
 STOP_S = 60.0
 """A worker asked to stop gets this long for the chunk in hand."""
 
@@ -66,15 +69,17 @@ class LocalMill:
         self.store = Store(datasets / STORE_NAME)
         self.logs = self.store.root / "logs"
         # A unix socket's path may have about 100 characters; the datasets folder's may be longer.
-        self._socket_folder = Path(tempfile.mkdtemp(prefix="playmill-"))
-        broker_url = f"redis+socket://{self._socket_folder}/redis.sock?virtual_host=0"
+        self._folder = Path(tempfile.mkdtemp(prefix="playmill-"))
+        if len(str(self._folder)) > MAX_FOLDER_LENGTH:
+            self._folder.rmdir()
+            self._folder = Path(tempfile.mkdtemp(prefix="playmill-", dir="/tmp"))
+        broker_url = f"redis+socket://{self._folder}/redis.sock?virtual_host=0"
         self.settings = local_settings(datasets, broker_url=broker_url, device=device)
         tasks_app.use(self.settings)
-        env = self.settings.to_env()
+        # The children's own litter goes when the folder goes.
+        env = {**self.settings.to_env(), "TMPDIR": str(self._folder)}
         self.logs.mkdir(parents=True, exist_ok=True)
-        self._redis = self._process(
-            "redis", redis_command(find_redis_server(), self._socket_folder), env
-        )
+        self._redis = self._process("redis", redis_command(find_redis_server(), self._folder), env)
         self._workers = [self._process("cpu", worker_command("cpu", name="cpu"), env)]
         gpus = visible_gpus() if device == "cuda" else []
         for number in range(num_workers):
@@ -86,12 +91,20 @@ class LocalMill:
         return Process(name, command, env, self.logs / f"{name}.log")
 
     def __enter__(self) -> LocalMill:
-        for process in (self._redis, *self._workers):
-            if process.log_file is not None:
-                process.log_file.unlink(missing_ok=True)
-            process.start()
-        wait_for_redis(self._socket_folder)
+        try:
+            for process in self._processes:
+                if process.log_file is not None:
+                    process.log_file.unlink(missing_ok=True)
+                process.start()
+            wait_for_redis(self._folder, is_alive=self._redis.alive)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
+
+    @property
+    def _processes(self) -> list[Process]:
+        return [self._redis, *self._workers]
 
     def run(self, job_ids: Sequence[str], *, report: Callable[[Sequence[JobFacts]], None]) -> None:
         """Work until every job has ended; call `report` with what is known, several times a second.
@@ -102,17 +115,20 @@ class LocalMill:
         open_jobs = list(job_ids)
         reconciled = 0.0
         while open_jobs:
-            for process in (self._redis, *self._workers):
+            for process in self._processes:
                 process.revive()
+            known: list[JobFacts] = []
             if time.monotonic() - reconciled >= RECONCILE_S:
                 # Redis may be on its way up again; what cannot be sent now is sent next time.
                 with contextlib.suppress(redis.RedisError):
-                    advance(self.store, open_jobs)
+                    known = advance(self.store, open_jobs)
                     reconciled = time.monotonic()
-            facts = [self.store.facts(job_id) for job_id in open_jobs]
-            report(facts)
-            open_jobs = [fact.job_id for fact in facts if not _ended(fact)]
-            time.sleep(POLL_S if len(open_jobs) < 100 else RECONCILE_S)
+            elif len(open_jobs) < MANY:
+                known = [self.store.facts(job_id) for job_id in open_jobs]
+            report(known)
+            ended = {facts.job_id for facts in known if _ended(facts)}
+            open_jobs = [job_id for job_id in open_jobs if job_id not in ended]
+            time.sleep(POLL_S)
 
     def stop(self) -> None:
         """Let the workers end the chunk in hand, then end."""
@@ -129,9 +145,9 @@ class LocalMill:
         traceback: TracebackType | None,
     ) -> None:
         # What has been done is on the store; nobody here has anything left to lose.
-        for process in (*self._workers, self._redis):
+        for process in reversed(self._processes):
             process.kill()
-        shutil.rmtree(self._socket_folder, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _ended(facts: JobFacts) -> bool:

@@ -22,10 +22,17 @@ KEYS = (
 """Keys of one row, always all there, null where unknown."""
 
 
-def outcome(store: Store, job_id: str, settings: Settings) -> dict[str, Any]:
-    """Return the row of one job."""
+def outcomes(store: Store, job_ids: Iterable[str], settings: Settings) -> list[dict[str, Any]]:
+    """Return a row for each job."""
+    running = broker.running_or_none()
+    return [_outcome(store, job_id, settings, running) for job_id in job_ids]
+
+
+def _outcome(
+    store: Store, job_id: str, settings: Settings, running: frozenset[str]
+) -> dict[str, Any]:
     request = store.request(job_id)
-    facts = store.facts(job_id, running=broker.running_or_none())
+    facts = store.facts(job_id, running=running)
     row: dict[str, Any] = dict.fromkeys(KEYS)
     folder = settings.roots.folders.get(request.recording.root)
     row["recording"] = str(folder / request.recording.path if folder else request.recording)
@@ -33,13 +40,13 @@ def outcome(store: Store, job_id: str, settings: Settings) -> dict[str, Any]:
     row["job_id"] = job_id
     row["state"] = state_of(facts)
     row["warnings"] = []
-    if facts.manifest is not None:
-        row["session_id"] = facts.manifest.session_id
-        row["chunks"] = len(facts.manifest.chunks)
+    if facts.plan is not None:
+        row["session_id"] = facts.plan.session_id
+        row["chunks"] = len(facts.plan.chunk_frames)
         row["chunks_done"] = len(facts.committed)
-        row["warnings"] = list(facts.manifest.warnings)
+        row["warnings"] = list(facts.plan.warnings)
     row["error"] = facts.failed
-    if facts.cancelled:
+    if row["state"] == "cancelled":
         row["error"] = (store.ending(job_id, "cancelled") or {}).get("reason")
     published = store.ending(job_id, "published")
     if published is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from celery.signals import setup_logging, worker_process_init, worker_ready
 
 from tasks.app import app as app
+from tasks.settings import armed_failpoints
 from workers import logs, watchdog
 
 HEAVY = {"gpu": "playmill.extraction", "cpu": "playmill.consolidation"}
@@ -28,6 +29,12 @@ def _watch(**_: Any) -> None:
 def _kind() -> str:
     """Return "gpu" or "cpu": which worker module this process serves."""
     return str(app.conf.imports[0].rpartition(".")[2])
+
+
+@worker_process_init.connect
+def _arm_failpoints(**_: Any) -> None:
+    for failpoint in armed_failpoints():
+        failpoint.arm()
 
 
 @worker_process_init.connect

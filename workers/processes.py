@@ -61,6 +61,8 @@ class Process:
                 stderr=output,
                 env={**os.environ, **self.env, "PYTHONPATH": python_path()},
                 start_new_session=True,
+                # A folder with a tasks.py of its own would come before ours on the path.
+                cwd=PROJECT,
             )
 
     def alive(self) -> bool:

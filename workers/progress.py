@@ -17,11 +17,10 @@ MAX_BARS = 12
 
 def frames_done(facts: JobFacts) -> tuple[int, int]:
     """Return (extracted, expected) frames of a job; (0, 0) before it is planned."""
-    if facts.manifest is None:
+    if facts.plan is None:
         return 0, 0
-    chunks = facts.manifest.chunks
-    done = sum(chunk.num_frames for chunk in chunks if chunk.index in facts.committed)
-    return done, facts.manifest.num_frames
+    frames = facts.plan.chunk_frames
+    return sum(frames[index] for index in facts.committed), sum(frames)
 
 
 class ProgressView:
@@ -110,9 +109,9 @@ class ProgressView:
         if bar is None and state != "queued" and len(self._bars) < MAX_BARS:
             bar = self._progress.add_task(self._names[facts.job_id], total=None, detail="")
             self._bars[facts.job_id] = bar
-        if bar is not None and facts.manifest is not None:
+        if bar is not None and facts.plan is not None:
             done, total = self._frames[facts.job_id]
-            chunks = f"{len(facts.committed)}/{len(facts.manifest.chunks)} chunks"
+            chunks = f"{len(facts.committed)}/{len(facts.plan.chunk_frames)} chunks"
             self._progress.update(bar, completed=done, total=total, detail=f"{state}, {chunks}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import redis
@@ -43,7 +44,9 @@ def redis_command(server: Path, folder: Path) -> list[str]:
     ]
 
 
-def wait_for_redis(folder: Path, *, timeout_s: float = 20.0) -> None:
+def wait_for_redis(
+    folder: Path, *, is_alive: Callable[[], bool] = lambda: True, timeout_s: float = 20.0
+) -> None:
     """Return when the Redis in `folder` answers; raise TimeoutError if it does not."""
     client = redis.Redis(unix_socket_path=str(folder / "redis.sock"))
     deadline = time.monotonic() + timeout_s
@@ -52,7 +55,7 @@ def wait_for_redis(folder: Path, *, timeout_s: float = 20.0) -> None:
             client.ping()
             return
         except redis.RedisError as error:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not is_alive():
                 raise TimeoutError(f"redis-server does not answer: {error}") from error
             time.sleep(0.02)
         finally:

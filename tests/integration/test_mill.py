@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import signal
 import subprocess
 import time
@@ -58,30 +59,63 @@ def test_any_number_of_workers_gives_the_arrays_of_the_serial_pipeline(
     assert_published(rows, serial)
 
 
+def snapshot(playmill: Playmill) -> dict[str, tuple[int, int]]:
+    """Return every file under parts/, with what changes when it is written anew."""
+    parts = playmill.datasets / ".playmill" / "parts"
+    found = {}
+    for path in parts.rglob("*"):
+        if path.is_file():
+            stat = path.stat()
+            found[str(path)] = (stat.st_ino, stat.st_mtime_ns)
+    return found
+
+
 def test_a_second_run_computes_nothing_and_another_policy_needs_no_extraction(
     playmill: Playmill,
 ) -> None:
-    playmill.run(SHORT)
-    part = next((playmill.datasets / ".playmill" / "parts").rglob("zarr.json"))
-    before = part.stat().st_mtime_ns
-    started = time.monotonic()
-    status, first, _ = playmill.run(SHORT)
+    _, first, _ = playmill.run(SHORT)
+    features = {
+        name: stamp for name, stamp in snapshot(playmill).items() if "/attempts/" not in name
+    }
+    assert any("zarr" in name for name in features)
+    made = Path(first[0]["dataset"]).stat()
+    # The same again: nothing is written, not even an attempt.
+    status, _, _ = playmill.run(SHORT)
     assert status == 0
-    # Nobody is asked to work: the dataset is there.
-    assert not list((playmill.datasets / ".playmill" / "parts").rglob("attempts/*.2.json"))
+    assert {
+        name: at for name, at in snapshot(playmill).items() if "/attempts/" not in name
+    } == features
+    assert Path(first[0]["dataset"]).stat() == made
+    # Another policy: only the consolidation.
     status, second, _ = playmill.run(SHORT, "--policy", "nearest")
     assert status == 0
-    assert time.monotonic() - started < 240
     assert second[0]["job_id"] != first[0]["job_id"]
-    assert part.stat().st_mtime_ns == before
-    assert len(list((playmill.datasets / ".playmill" / "parts").iterdir())) == 1
+    assert snapshot(playmill) == features
     with h5py.File(second[0]["dataset"]) as file:
         assert file["sync"].attrs["policy"] == "nearest"
     # And back again: the older job's dataset has been replaced, so it is made anew.
     status, third, _ = playmill.run(SHORT)
     assert status == 0
+    assert snapshot(playmill) == features
     with h5py.File(third[0]["dataset"]) as file:
         assert file["sync"].attrs["policy"] == "following"
+
+
+def test_once_its_parts_are_collected_a_dataset_is_synchronized_anew_from_the_published_file(
+    playmill: Playmill,
+) -> None:
+    _, first, _ = playmill.run(SHORT)
+    with h5py.File(first[0]["dataset"]) as file:
+        features = file["features/mean_pixel"][...]
+    assert "were deleted" in playmill("gc", "--datasets", playmill.datasets).stdout
+    assert not [name for name in snapshot(playmill) if "zarr" in name]
+    status, rows, err = playmill.run(SHORT, "--policy", "preceding")
+    assert status == 0, err
+    assert not [name for name in snapshot(playmill) if "zarr" in name]
+    assert verify(Path(rows[0]["dataset"])) == []
+    with h5py.File(rows[0]["dataset"]) as file:
+        assert np.array_equal(file["features/mean_pixel"][...], features)
+        assert file["sync"].attrs["policy"] == "preceding"
 
 
 def wait_for(condition: Callable[[], object], *, timeout: float = 120) -> None:
@@ -136,14 +170,15 @@ def test_when_the_command_is_killed_its_processes_are_gone_within_five_seconds_a
     run.communicate()
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
-    done = commits(playmill)
-    parts = set((playmill.datasets / ".playmill" / "parts").glob("*/00*/*"))
+    done = {name: stamp for name, stamp in snapshot(playmill).items() if "/commits/" in name}
     status, rows, err = playmill.run(DOOM, *CHUNKS)
     assert status == 0, err
-    assert done >= 2
     assert_published(rows, serial)
-    committed = {path for path in parts if path.exists()}
-    assert len(committed) >= done, "what was committed has not been computed again"
+    after = snapshot(playmill)
+    assert {name: after.get(name) for name in done} == done, "a committed chunk was done again"
+    chunks = {Path(name).stem for name in done}
+    begun = {Path(name).name[:6] for name in after if "/attempts/" in name}
+    assert not begun & chunks, "a committed chunk was tried again"
 
 
 def test_an_interrupt_stops_everything_and_the_same_command_goes_on(
@@ -163,27 +198,33 @@ def test_an_interrupt_stops_everything_and_the_same_command_goes_on(
     assert_published(rows, serial)
 
 
-def test_a_damaged_part_is_computed_again_and_never_published(
+def test_damaged_parts_are_computed_again_and_never_published(
     playmill: Playmill, serial: Path
 ) -> None:
     run = playmill.start_run(DOOM, *CHUNKS)
-    wait_for(lambda: commits(playmill) >= 1)
+    wait_for(lambda: commits(playmill) >= 4)
     run.kill()
     run.communicate()
-    part = next((playmill.datasets / ".playmill" / "parts").rglob("features/c.0.0"))
-    damaged = bytearray(part.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    part.write_bytes(damaged)
+    # One bit of each committed part, more of them than consolidation has tries
+    markers = sorted((playmill.datasets / ".playmill").glob("parts/*/commits/[0-9]*.json"))
+    for marker in markers:
+        attempt = json.loads(marker.read_text())["attempt"]
+        part = marker.parents[1] / marker.stem / attempt / "features" / "c.0.0"
+        damaged = bytearray(part.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        part.write_bytes(damaged)
+    before = snapshot(playmill)
     status, rows, err = playmill.run(DOOM, *CHUNKS)
     assert status == 0, err
     assert_published(rows, serial)
+    after = snapshot(playmill)
+    assert all(after[str(marker)] != before[str(marker)] for marker in markers)
 
 
-def test_a_disk_that_is_full_leaves_no_target_and_the_next_run_finishes(
+def test_a_target_that_cannot_be_written_fails_the_job_and_the_next_run_finishes(
     playmill: Playmill, serial: Path
 ) -> None:
-    # Given a datasets folder whose session folder cannot take a file (a stand-in for a full disk
-    # that needs no mount: a file has the folder's name)
+    # Given a file where the session's folder should be
     target = playmill.datasets / "session_dm2-0001-a"
     playmill.datasets.mkdir()
     target.write_text("in the way")
@@ -191,7 +232,7 @@ def test_a_disk_that_is_full_leaves_no_target_and_the_next_run_finishes(
     assert status == 1
     assert rows[0]["state"] == "failed"
     assert "session_dm2-0001-a" in rows[0]["error"]
-    # When there is room again
+    # When it is gone
     target.unlink()
     before = sorted((playmill.datasets / ".playmill" / "parts").rglob("features"))
     status, rows, err = playmill.run(DOOM, *CHUNKS)

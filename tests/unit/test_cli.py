@@ -98,9 +98,9 @@ WRONG_USAGE: dict[str, tuple[tuple[str, ...], str]] = {
     "inspect as json": (("inspect", "--json", "notes.txt"), "notes.txt"),
     "verify nothing": (("verify", "absent.h5"), "absent.h5: there is no such file"),
     "worker queue": (("worker", "--queue", "tpu"), "--queue is 'tpu'; choose gpu or cpu"),
-    "worker without settings": (("worker", "--queue", "cpu"), "PLAYMILL_BROKER_URL is not set"),
-    "status without settings": (("status",), "PLAYMILL_BROKER_URL is not set"),
-    "submit without settings": (("submit", "session"), "PLAYMILL_BROKER_URL is not set"),
+    "worker without settings": (("worker", "--queue", "cpu"), "is not set"),
+    "status without settings": (("status",), "is not set"),
+    "submit without settings": (("submit", "session"), "is not set"),
 }
 
 

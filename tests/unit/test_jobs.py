@@ -26,19 +26,20 @@ from playmill.jobs import (
     remaining,
     state_of,
 )
-from playmill.manifest import SourceFile
+from playmill.manifest import JobPlan, SourceFile
 from playmill.roots import RootedPath
 from tests.unit.job_samples import make_commit, make_manifest, make_request
 
 JOB = "a" * 64
 MANIFEST = make_manifest(chunks=3)
 KEY = MANIFEST.parts_key
+PLAN = JobPlan.from_json(MANIFEST.to_json())
 NOW = 1_000_000.0
 
 
 def facts(**changed: Any) -> JobFacts:
     """Return the facts of a planned job of three chunks."""
-    values: dict[str, Any] = {"job_id": JOB, "manifest": MANIFEST, "parts_key": KEY}
+    values: dict[str, Any] = {"job_id": JOB, "plan": PLAN}
     return JobFacts(**values | changed)
 
 
@@ -80,7 +81,7 @@ TABLE: dict[str, tuple[JobFacts, list[str]]] = {
     "published": (facts(published=True), []),
     "failed": (facts(failed="a reason"), []),
     "cancelled": (facts(cancelled=True), []),
-    "no chunks": (facts(manifest=replace(MANIFEST, chunks=())), [CONSOLIDATE]),
+    "no chunks": (facts(plan=replace(PLAN, chunk_frames=())), [CONSOLIDATE]),
     "another's hopelessness": (
         facts(attempts={f"extract:{'b' * 64}:0": Attempts(begun=9, hopeless=True)}),
         ALL,
@@ -184,8 +185,7 @@ class World:
         }
         return JobFacts(
             job_id=JOB,
-            manifest=self.manifest if self.planned else None,
-            parts_key=self.manifest.parts_key if self.planned else None,
+            plan=JobPlan.from_json(self.manifest.to_json()) if self.planned else None,
             committed=frozenset(self.committed),
             attempts=attempts,
             busy=running | waiting,

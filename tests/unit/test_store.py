@@ -162,7 +162,7 @@ def test_a_manifest_that_was_made_anew_is_read_anew(store: Store) -> None:
         manifest = store.manifest("a" * 64)
         assert manifest is not None
         assert manifest.session_id == session_id
-        (store.job_folder("a" * 64) / "manifest.json").unlink()
+        (store.job_folder("a" * 64) / "manifest.v1.json").unlink()
     assert store.manifest("a" * 64) is None
 
 
@@ -183,12 +183,13 @@ def test_a_submission_makes_a_failed_job_new(store: Store) -> None:
     store.submit(request)
     facts = store.facts(request.job_id)
     assert (facts.failed, facts.cancelled, facts.attempts) == (None, False, {})
-    assert facts.manifest is not None
+    assert facts.plan is not None
 
 
 def test_a_session_knows_its_newest_owner(store: Store) -> None:
     assert store.session_owner("session_x") is None
-    store.own_session("session_x", make_request(submitted_ns=5))
+    assert store.claim_session("session_x", make_request(submitted_ns=5))
+    assert not store.claim_session("session_x", make_request(submitted_ns=4))
     owner = store.session_owner("session_x")
     assert owner == {
         "job_id": make_request().job_id,

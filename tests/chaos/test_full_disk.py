@@ -1,0 +1,136 @@
+"""A full disk: nothing half-written gets a name, the job says why, and goes on once there is room."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from playmill.jobs import MAX_ATTEMPTS
+from tests.chaos.failpoint_names import NAMES
+from tests.chaos.mill import Mill, make_recordings, undisturbed
+
+SIZE_KB = 4096
+ROOM_KB = (0, 4, 16, 40, 64)
+"""Room that is left on the disk when the work begins, none of which is enough."""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_KB}k", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no mount command")
+    if done.returncode:
+        pytest.skip(f"no disk can be mounted: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path, *, leaving_kb: int) -> Path:
+    """Fill a disk but for a little."""
+    ballast = disk / "ballast"
+    room = os.statvfs(disk)
+    size = room.f_bavail * room.f_frsize - leaving_kb * 1024
+    with ballast.open("wb") as stream:
+        stream.write(bytes(size))
+    return ballast
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("full", ["datasets", "store"])
+def test_a_full_disk_leaves_no_target_and_the_job_ends_well_once_there_is_room(
+    tmp_path: Path, disk: Path, full: str
+) -> None:
+    recordings = make_recordings(tmp_path / "in", len(ROOM_KB), seconds=2)
+    expected = {path.name: undisturbed(path, tmp_path / "serial") for path in recordings}
+    folder = disk / full
+    mill = Mill(
+        tmp_path / "mill",
+        datasets_folder=folder if full == "datasets" else None,
+        store_folder=folder if full == "store" else None,
+    )
+    with mill:
+        for recording, room_kb in zip(recordings, ROOM_KB, strict=True):
+            # Given a job, and a disk that is full but for a little
+            if full == "store":
+                # The request is there; nothing else can be written.
+                job = mill.submit(recording)
+                ballast = fill(disk, leaving_kb=room_kb)
+            else:
+                ballast = fill(disk, leaving_kb=room_kb)
+                job = mill.submit(recording)
+            # When it has been tried as often as it may, or waits
+            target = mill.settings.datasets / f"session_{recording.name}" / "data.h5"
+            last = f"{MAX_ATTEMPTS}.failed.json"
+            mill.wait_for(
+                lambda job=job, last=last: (
+                    mill.ending(job)
+                    or list(mill.store.job_folder(job.job_id).rglob(f"*.{last}"))
+                    or "No space left" in mill.report()
+                ),
+                timeout_s=60,
+            )
+            if mill.ending(job) != "published":
+                assert not target.exists()
+            if full == "datasets":
+                mill.wait([job])
+            state = mill.ending(job)
+            print(f"{full}, {room_kb} KB: {state or 'waits'} {mill.reason(job)}")
+            if state == "failed":
+                assert "No space left on device" in mill.reason(job)
+            # Then it is published once there is room, and somebody asks for it
+            ballast.unlink()
+            if state == "failed":
+                mill.store.forget_attempts(job.job_id)
+            try:
+                mill.wait([job])
+            finally:
+                print(mill.ending(job), mill.reason(job))
+            if mill.ending(job) == "failed":
+                assert "No space left on device" in mill.reason(job)
+                mill.store.forget_attempts(job.job_id)
+                mill.wait([job])
+            path = mill.dataset(job)
+            assert path == target
+            assert path.read_bytes() == expected[recording.name]
+            mill.wait_for(lambda path=path: not list(path.parent.glob(".data.h5.*")), timeout_s=2)
+
+
+FAILING = [
+    name for name in NAMES if name.partition(":")[0] in ("publish", "consolidate", "extract")
+]
+FAILING = [
+    name for name in FAILING if name.partition(":")[2] not in ("received", "leased", "begun")
+]
+FAILING = [name for name in FAILING if name.partition(":")[2] not in ("released", "advanced")]
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mill]:
+    """A mill in which each step can be told to fail."""
+    folder = tmp_path_factory.mktemp("mill")
+    with Mill(folder, failpoints=[f"{name}:error:1" for name in FAILING]) as mill:
+        yield mill
+
+
+@pytest.mark.timeout(280)
+def test_a_disk_that_is_full_for_a_moment_at_any_step_costs_a_try(
+    failing: Mill, tmp_path: Path
+) -> None:
+    recordings = make_recordings(tmp_path / "in", len(FAILING))
+    expected = {path.name: undisturbed(path, tmp_path / "serial") for path in recordings}
+    jobs = []
+    for name, recording in zip(FAILING, recordings, strict=True):
+        (mark,) = failing.ready(f"{name}:error:1", 1)
+        jobs.append(failing.submit(recording))
+        failing.wait_for(mark.exists)
+    failing.wait(jobs)
+    failing.assert_right(expected, jobs)
