@@ -91,16 +91,15 @@ class LocalMill:
         return Process(name, command, env, self.logs / f"{name}.log")
 
     def __enter__(self) -> LocalMill:
-        try:
-            for process in self._processes:
-                if process.log_file is not None:
-                    process.log_file.unlink(missing_ok=True)
-                process.start()
-            wait_for_redis(self._folder, is_alive=self._redis.alive)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
         return self
+
+    def start(self) -> None:
+        """Start Redis and the workers, all at once."""
+        for process in self._processes:
+            if process.log_file is not None:
+                process.log_file.unlink(missing_ok=True)
+            process.start()
+        wait_for_redis(self._folder, is_alive=self._redis.alive)
 
     @property
     def _processes(self) -> list[Process]:
@@ -109,15 +108,21 @@ class LocalMill:
     def run(self, job_ids: Sequence[str], *, report: Callable[[Sequence[JobFacts]], None]) -> None:
         """Work until every job has ended; call `report` with what is known, several times a second.
 
+        Starts nothing where nothing is left to do.
+
         Raises:
             MillBroken: a process dies again and again.
         """
-        open_jobs = list(job_ids)
+        known = [self.store.facts(job_id) for job_id in job_ids]
+        report(known)
+        open_jobs = [facts.job_id for facts in known if not _ended(facts)]
+        if open_jobs:
+            self.start()
         reconciled = 0.0
         while open_jobs:
             for process in self._processes:
                 process.revive()
-            known: list[JobFacts] = []
+            known = []
             if time.monotonic() - reconciled >= RECONCILE_S:
                 # Redis may be on its way up again; what cannot be sent now is sent next time.
                 with contextlib.suppress(redis.RedisError):
