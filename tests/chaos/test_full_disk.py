@@ -1,4 +1,4 @@
-"""A full disk: nothing half-written gets a name, the job says why, and goes on once there is room."""
+"""A full disk: nothing half-written gets a name, and the job goes on once there is room."""
 
 from __future__ import annotations
 
