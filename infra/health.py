@@ -46,10 +46,10 @@ def _answers(broker_url: str) -> bool:
 
 
 def _processes(module: str) -> Iterator[int]:
-    """Yield the processes that run `celery -A module`, unless they are stopped or dead."""
+    """Yield the processes that run `module`, unless they are stopped or dead."""
     for folder in Path("/proc").glob("[0-9]*"):
         words = _read(folder / "cmdline").split(b"\0")
-        if module.encode() in words and b"celery" in words and _state(folder) not in "TtZX":
+        if module.encode() in words and _state(folder) not in "TtZX":
             yield int(folder.name)
 
 

@@ -33,7 +33,8 @@ app = typer.Typer(
 )
 
 MILL_VERBS = (
-    *("run", "submit", "nightly", "status", "retry", "cancel", "reconcile", "worker", "beat"),
+    *("run", "submit", "nightly", "status", "watch", "retry", "cancel", "reconcile", "gc"),
+    *("worker", "beat"),
 )
 NO_MILL = (
     "playmill: this command needs the mill, which runs from a checkout: clone the project and"

@@ -74,10 +74,3 @@ def open_jobs(store: Store) -> list[str]:
         for job_id in store.job_ids()
         if not any((store.job_folder(job_id) / f"{name}.json").exists() for name in endings)
     ]
-
-
-def reconcile(store: Store) -> int:
-    """Advance every job that has not ended; return how many there are."""
-    job_ids = open_jobs(store)
-    advance(store, job_ids)
-    return len(job_ids)

@@ -1,38 +1,73 @@
-"""The clock: sends `reconcile` and `nightly`, again and again. `celery -A workers.beat beat`."""
+"""The clock: reconciles, and begins nightly runs. `python -m workers.beat`.
+
+It does both by itself and sends no message for them: a message would wait in line behind the very
+work that it is to mend. Any number of clocks may run at once.
+"""
 
 from __future__ import annotations
 
+import logging
+import signal
+import sys
+import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from types import FrameType
 
-from celery.signals import beat_init
+import redis
 
+from playmill.errors import PlaymillError
 from playmill.nightly import note_schedule
 from playmill.store import Store
-from tasks.app import app, settings
-from tasks.nightly import TICK_S, read_config
-from workers import process
+from tasks.app import settings
+from tasks.nightly import TICK_S, read_config, tick
+from tasks.reconcile import reconcile
+from workers import logs
 
-__all__ = ["app", "process"]
-
-
-def schedule_of(entry: str, every_s: float) -> dict[str, Any]:
-    """Return the entry of a task that is sent every so many seconds."""
-    # A message that waited for a whole period is overtaken by the next one.
-    return {"task": f"playmill.{entry}", "schedule": every_s, "options": {"expires": every_s}}
+log = logging.getLogger(__name__)
 
 
-app.conf.beat_schedule = {"reconcile": schedule_of("reconcile", settings().reconcile_s)}
-_crontab = settings().crontab
-if _crontab is not None:
-    # Whether a run is due is decided on the store, at each tick: nothing here remembers anything.
-    app.conf.beat_schedule["nightly"] = schedule_of("nightly", TICK_S)
-    # A configuration that cannot be used ends beat at once, where somebody looks.
-    read_config(settings(), Store(settings().store))
+def main() -> int:
+    """Tick until TERM or INT."""
+    logs.configure()
+    chosen, store = settings(), Store(settings().store)
+    stopped = threading.Event()
+
+    def stop(_: int, __: FrameType | None) -> None:
+        stopped.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    if chosen.crontab is not None:
+        # A configuration that cannot be used ends beat at once, where somebody looks; a schedule
+        # is noted now, as the first tick may come just after its first nominal time.
+        read_config(chosen, store)
+        note_schedule(store, chosen.crontab, now_s=time.time())
+    # In a thread of its own: a first look at a large inbox takes minutes.
+    nightly = threading.Thread(
+        target=every,
+        args=(TICK_S, lambda: tick(store, chosen, now_s=time.time()), stopped),
+        name="nightly",
+    )
+    nightly.start()
+    log.info("beat: reconciling every %.0f s", chosen.reconcile_s)
+    every(chosen.reconcile_s, lambda: reconcile(store), stopped)
+    nightly.join()
+    return 0
 
 
-@beat_init.connect
-def _note_schedule(**_: Any) -> None:
-    """Note a new schedule now: the first tick may come just after its first nominal time."""
-    if _crontab is not None:
-        note_schedule(Store(settings().store), _crontab, now_s=time.time())
+def every(period_s: float, work: Callable[[], object], stopped: threading.Event) -> None:
+    """Do `work` again and again; a fault of Redis or of a disk is waited for."""
+    while not stopped.is_set():
+        try:
+            work()
+        except (redis.RedisError, OSError, PlaymillError) as error:
+            log.error("beat: %s: %s", type(error).__name__, error)
+        stopped.wait(period_s)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except PlaymillError as error:
+        sys.exit(f"playmill: {error}")

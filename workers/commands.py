@@ -28,9 +28,9 @@ from playmill.store import Store
 from tasks import app as tasks_app
 from tasks import broker
 from tasks.advance import advance, open_jobs
-from tasks.advance import reconcile as reconcile_store
 from tasks.collect import collect, find_garbage
 from tasks.nightly import begin, finish, go_on
+from tasks.reconcile import reconcile as reconcile_store
 from tasks.settings import Settings
 from tasks.submit import make_request
 from tasks.submit import submit as submit_request
@@ -280,9 +280,7 @@ def worker(
 def beat() -> NoReturn:
     """Run the clock that reconciles every PLAYMILL_RECONCILE_S seconds; one is enough."""
     _connect()
-    # What beat remembers is when it last sent; a file of its own, of which nothing is left.
-    schedule = Path(tempfile.gettempdir()) / f"playmill-beat-{os.getpid()}"
-    _become([sys.executable, "-m", "celery", "-A", "workers.beat", "beat", "-s", str(schedule)])
+    _become([sys.executable, "-m", "workers.beat"])
 
 
 def _become(command: list[str]) -> NoReturn:

@@ -289,7 +289,7 @@ class Mill:
 
 
 def _tail(path: Path) -> str:
-    return path.read_text(errors="replace")[-3000:]
+    return path.read_text(errors="replace")[-1200:]
 
 
 def pid_of(attempt: Mapping[str, Any]) -> int:

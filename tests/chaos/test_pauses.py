@@ -45,18 +45,18 @@ def test_one_who_slept_past_his_lease_and_wakes_changes_nothing(
     published = mill.store.ending(job.job_id, "published")
     commits = sorted(mill.store.root.glob("parts/*/commits/*.json"))
     # When the first one wakes
-    stopped = [
+    pids = {pid_of(attempt) for attempt in mill.tries(job)}
+    (sleeper,) = (
         process
-        for attempt in mill.tries(job)
-        if (process := psutil.Process(pid_of(attempt))).status() == psutil.STATUS_STOPPED
-    ]
-    assert len(stopped) == 1
-    os.kill(stopped[0].pid, signal.SIGCONT)
+        for process in map(psutil.Process, pids)
+        if process.status() == psutil.STATUS_STOPPED
+    )
+    os.kill(sleeper.pid, signal.SIGCONT)
     # Then he ends what he had in hand, takes the next job, and nothing has changed
     manifest = mill.store.manifest(job.job_id)
     assert manifest is not None
     parts = mill.store.root / "parts" / manifest.parts_key
-    mill.wait_for(lambda: stopped[0].status() == psutil.STATUS_SLEEPING)
+    mill.wait_for(lambda: sleeper.status() == psutil.STATUS_SLEEPING)
     (other,) = make_recordings(tmp_path / "other", 1, first=1000 + next(_numbers))
     mill.wait([mill.submit(other)])
     mill.wait_for(lambda: not list(path.parent.glob(".data.h5.*")), timeout_s=5)

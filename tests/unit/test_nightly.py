@@ -24,7 +24,6 @@ from playmill.jobs import Request
 from playmill.night_report import NightReport
 from playmill.roots import Roots
 from playmill.store import Store
-from tasks import app as tasks_app
 from tasks import nightly as task
 from tasks.settings import Settings
 from tests.unit.job_samples import make_manifest, make_request, make_session
@@ -518,24 +517,3 @@ def test_a_week_in_which_everything_is_killed_loses_no_night_and_no_recording(
 
 
 # Beat
-
-
-def test_beat_ticks_when_there_is_a_schedule(
-    chosen: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import importlib
-
-    before = list(tasks_app._chosen)
-    try:
-        tasks_app.use(chosen)
-        beat = importlib.reload(importlib.import_module("workers.beat"))
-        entry = beat.app.conf.beat_schedule["nightly"]
-        assert entry["task"] == "playmill.nightly"
-        assert entry["options"]["expires"] == entry["schedule"] == task.TICK_S
-        beat._note_schedule()
-        assert list((chosen.store / "nightly").glob("since-*.json"))
-        tasks_app.use(replace(chosen, nightly=None))
-        beat = importlib.reload(beat)
-        assert set(beat.app.conf.beat_schedule) == {"reconcile"}
-    finally:
-        tasks_app._chosen[:] = before
