@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench clean
+.PHONY: help setup demo test test-all chaos check bench clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ demo: setup ## Real recordings become datasets through the whole mill
 
 test: setup ## Unit and integration tests
 	$(BIN)/pytest
+
+chaos: setup ## Kill, stop, fill and cut off everything; under 15 minutes
+	$(BIN)/pytest tests/chaos --capture=no
 
 check: setup ## Style, types, imports, the wheel's content, compose file
 	$(BIN)/ruff format --check .

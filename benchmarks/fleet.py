@@ -153,10 +153,9 @@ def processes(
     """Run Redis, beat and the fleet's processes for a block."""
     env = settings.to_env()
     python = [sys.executable, "-m"]
-    schedule = str(folder / "beat-schedule")
     commands = {
         "redis": redis_command(find_redis_server(), sockets),
-        "beat": [*python, "celery", "-A", "workers.beat", "beat", "-s", schedule],
+        "beat": [*python, "workers.beat"],
         **{
             f"{words[0]}{words[1]}": [*python, "benchmarks.fleet", "--serve", *words]
             for words in args

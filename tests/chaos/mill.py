@@ -135,8 +135,7 @@ class Mill:
             *(str(find_redis_server()), "--port", str(self.redis_port), "--bind", "127.0.0.1"),
             *("--dir", str(self.folder), "--save", "", "--appendonly", "no"),
         ]
-        schedule = str(self.folder / "beat-schedule")
-        beat = [sys.executable, "-m", "celery", "-A", "workers.beat", "beat", "-s", schedule]
+        beat = [sys.executable, "-m", "workers.beat"]
         commands = {"redis": redis_server, "beat": beat}
         for kind, count in (("gpu", self.num_gpu), ("cpu", self.num_cpu)):
             for number in range(count):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from playmill.jobs import MAX_ATTEMPTS
 from tests.chaos.failpoint_names import NAMES
 from tests.chaos.mill import Mill, make_recordings, undisturbed
 
 SIZE_KB = 4096
-ROOM_KB = (0, 4, 16, 40, 64)
+ROOM_KB = (0, 16, 64)
 """Room that is left on the disk when the work begins, none of which is enough."""
+WAIT_S = 5.0
 
 
 @pytest.fixture
@@ -67,21 +68,14 @@ def test_a_full_disk_leaves_no_target_and_the_job_ends_well_once_there_is_room(
             else:
                 ballast = fill(disk, leaving_kb=room_kb)
                 job = mill.submit(recording)
-            # When it has been tried as often as it may, or waits
+            # When it has been tried as often as it may, or for a while where nothing can be noted
             target = mill.settings.datasets / f"session_{recording.name}" / "data.h5"
-            last = f"{MAX_ATTEMPTS}.failed.json"
-            mill.wait_for(
-                lambda job=job, last=last: (
-                    mill.ending(job)
-                    or list(mill.store.job_folder(job.job_id).rglob(f"*.{last}"))
-                    or "No space left" in mill.report()
-                ),
-                timeout_s=60,
-            )
-            if mill.ending(job) != "published":
-                assert not target.exists()
             if full == "datasets":
                 mill.wait([job])
+            else:
+                time.sleep(WAIT_S)
+            if mill.ending(job) != "published":
+                assert not target.exists()
             state = mill.ending(job)
             print(f"{full}, {room_kb} KB: {state or 'waits'} {mill.reason(job)}")
             if state == "failed":
@@ -90,10 +84,7 @@ def test_a_full_disk_leaves_no_target_and_the_job_ends_well_once_there_is_room(
             ballast.unlink()
             if state == "failed":
                 mill.store.forget_attempts(job.job_id)
-            try:
-                mill.wait([job])
-            finally:
-                print(mill.ending(job), mill.reason(job))
+            mill.wait([job])
             if mill.ending(job) == "failed":
                 assert "No space left on device" in mill.reason(job)
                 mill.store.forget_attempts(job.job_id)
@@ -104,13 +95,13 @@ def test_a_full_disk_leaves_no_target_and_the_job_ends_well_once_there_is_room(
             mill.wait_for(lambda path=path: not list(path.parent.glob(".data.h5.*")), timeout_s=2)
 
 
+OUTSIDE = ("received", "leased", "begun", "released", "advanced")
+"""Before and after the work of a try: nothing there turns an error into a failed try."""
 FAILING = [
-    name for name in NAMES if name.partition(":")[0] in ("publish", "consolidate", "extract")
+    name
+    for name in NAMES
+    if not name.startswith("ingest") and name.partition(":")[2] not in OUTSIDE
 ]
-FAILING = [
-    name for name in FAILING if name.partition(":")[2] not in ("received", "leased", "begun")
-]
-FAILING = [name for name in FAILING if name.partition(":")[2] not in ("released", "advanced")]
 
 
 @pytest.fixture(scope="module")
