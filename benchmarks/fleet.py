@@ -8,6 +8,7 @@ of one process. Every dataset is counted at the end.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -173,9 +174,12 @@ def processes(
     finally:
         for process in reversed(started):
             process.kill()
+        shutil.rmtree(sockets, ignore_errors=True)
 
 
-def measure(inbox: list[Path], folder: Path, *, workers: int, delay_s: float) -> dict[str, Any]:
+def measure(
+    inbox: list[Path], folder: Path, *, workers: int, delay_s: float, reconcile_s: float
+) -> dict[str, Any]:
     """Let a fleet publish all recordings; return what it took."""
     from tasks.submit import make_request
 
@@ -188,6 +192,7 @@ def measure(inbox: list[Path], folder: Path, *, workers: int, delay_s: float) ->
         roots=Roots.whole_machine(),
         device="cpu",
         max_waiting=max(64, 4 * workers),
+        reconcile_s=reconcile_s,
     )
     tasks_app.use(settings)
     store = Store(settings.store)
@@ -262,9 +267,10 @@ def _json(path: Path) -> dict[str, Any]:
 def main() -> None:
     """Measure fleets of 1, 8 and 64 workers."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recordings", type=int, default=200, help="for the largest fleet")
+    parser.add_argument("--recordings", type=int, default=100, help="for the largest fleet")
     parser.add_argument("--chunks", type=int, default=10, help="in each recording")
-    parser.add_argument("--delay", type=float, default=2.0, help="seconds a chunk takes")
+    parser.add_argument("--delay", type=float, default=10.0, help="seconds a chunk takes")
+    parser.add_argument("--reconcile", type=float, default=30.0, help="seconds between two")
     parser.add_argument("--workers", type=int, nargs="*", default=FLEETS)
     parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -278,7 +284,13 @@ def main() -> None:
             # A small fleet gets as much work for each worker, at the least two recordings.
             share = max(2, args.recordings * workers // max(args.workers))
             where = Path(folder, f"fleet-{workers}")
-            figures = measure(inbox[:share], where, workers=workers, delay_s=args.delay)
+            figures = measure(
+                inbox[:share],
+                where,
+                workers=workers,
+                delay_s=args.delay,
+                reconcile_s=args.reconcile,
+            )
             width = max(map(len, figures))
             for name, value in figures.items():
                 shown = f"{value:.3g}" if isinstance(value, float) else value

@@ -166,19 +166,26 @@ def encoders() -> None:
         print(f"{name:24} {meaning}")
 
 
+def _datasets_in(path: Path) -> list[Path]:
+    """Return the file, or the datasets in the folder; raise UsageError where there is none."""
+    found = sorted(path.glob("**/session_*/data.h5")) if path.is_dir() else [path]
+    if not found:
+        raise UsageError(f"{path}: no dataset (session_ID/data.h5) in this folder")
+    if not found[0].is_file():
+        raise UsageError(f"{path}: there is no such file")
+    return found
+
+
 @app.command()
 def verify(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> None:
     """Check every promise of the format; exit status 1 if one is broken."""
     from playmill.verify_process import verify_apart
 
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        raise UsageError(f"{missing[0]}: there is no such file")
     broken = False
-    for file in files:
-        problems = verify_apart(file)
+    for path in [path for file in files for path in _datasets_in(file)]:
+        problems = verify_apart(path)
         broken = broken or bool(problems)
-        print(f"{file}: {'broken' if problems else 'ok'}")
+        print(f"{path}: {'broken' if problems else 'ok'}")
         for problem in problems:
             print(f"  {problem}")
     if broken:

@@ -138,7 +138,7 @@ def consolidate(
             *(warning for commit in commits for warning in commit.warnings),
             *frames.warnings,
             *overlap,
-            *_alignment_warnings(manifest, events),
+            *_alignment_warnings(recording, manifest, events),
         ],
         pts=frames.pts,
         time_base=manifest.time_base,
@@ -175,8 +175,10 @@ def consolidate(
     )
 
 
-def _alignment_warnings(manifest: Manifest, events: InputEvents) -> list[str]:
+def _alignment_warnings(recording: Recording, manifest: Manifest, events: InputEvents) -> list[str]:
     warnings = []
+    if recording.log is not None and not len(events):
+        warnings.append("the input log is empty: the dataset has no events")
     if manifest.config.policy == "window":
         warnings.append(
             "policy window gives an event to the earliest frame within the window, most of a"

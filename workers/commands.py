@@ -42,7 +42,7 @@ from workers.mill import (
     locked,
     visible_gpus,
 )
-from workers.outcome import outcomes, print_table
+from workers.outcome import outcomes, print_rows
 from workers.processes import PROJECT, Process, python_path, worker_command
 from workers.progress import ProgressView
 from workers.supervisor import supervise
@@ -54,8 +54,6 @@ Paths = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON list to stdout.")]
 WAIT_S = 2.0
 """Pause between two looks at the store while waiting."""
-PIPED_WIDTH = 200
-"""Columns of a table that goes into a pipe or a file."""
 LocalDatasets = Annotated[
     Path | None, typer.Option(help="Look into a folder that `playmill run` worked in.")
 ]
@@ -84,6 +82,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Make datasets on this machine: a private Redis, worker processes, and nothing left behind."""
+    if wanted.config.device_class == "cuda" and not visible_gpus():
+        raise UsageError("--device cuda: this machine has no NVIDIA GPU; take --device cpu")
     found = list(discover(paths, skip=[datasets]))
     datasets = _writable_folder(datasets)
     num_workers = workers or default_workers(wanted.config.device_class, wanted.config.num_threads)
@@ -164,7 +164,7 @@ def status(
     if as_json:
         print(json.dumps(rows))
     else:
-        print_table(rows, _stdout())
+        print_rows(rows, Console())
 
 
 def watch() -> None:
@@ -366,11 +366,6 @@ def _writable_folder(path: Path) -> Path:
     return path.resolve()
 
 
-def _stdout() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPED_WIDTH)
-
-
 def _short_name(path: Path) -> str:
     return path.name or str(path)
 
@@ -404,7 +399,7 @@ def _finish(
     if as_json:
         print(json.dumps(rows))
     else:
-        print_table(rows, _stdout())
+        print_rows(rows, Console())
     if interrupted:
         console.print("interrupted; the same command goes on where this one stopped")
         raise typer.Exit(130)

@@ -1,4 +1,4 @@
-"""What became of each recording: the rows of `--json`, and the table for people."""
+"""What became of each recording: the rows of `--json`, and the lines for people."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from playmill.jobs import state_of
+from playmill.jobs import OPEN_STATES, state_of
 from playmill.store import Store
 from tasks import broker
 from tasks.settings import Settings
@@ -55,28 +54,21 @@ def _outcome(
     return row
 
 
-def print_table(rows: Iterable[dict[str, Any]], console: Console) -> None:
-    """Print one line a recording, and beneath it what a person should know."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("state", "recording", "frames", "events", "unassigned", "dataset"):
-        numeric = name in ("frames", "events", "unassigned")
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    notes = []
+def print_rows(rows: Iterable[dict[str, Any]], console: Console) -> None:
+    """Print a line for each recording, and beneath it what a person should know."""
     for row in rows:
         color = {"published": "green", "failed": "red"}.get(row["state"], "yellow")
-        table.add_row(
-            Text(row["state"], style=color),
-            *(
-                Text("" if row[name] is None else _shown(row[name]))
-                for name in ("recording", "frames", "events", "unassigned_events", "dataset")
-            ),
-        )
-        notes += [(row, "error", row["error"])] if row["error"] else []
-        notes += [(row, "warning", warning) for warning in row["warnings"]]
-    console.print(table)
-    for row, kind, text in notes:
-        name = row["session_id"] or row["recording"]
-        console.print(f"{kind}: {name}: {text}", markup=False, highlight=False, soft_wrap=True)
+        line = Text.assemble((f"{row['state']:13}", color), _shown(row["recording"]))
+        if row["frames"] is not None:
+            line.append(f": {row['frames']} frames, {row['events']} events")
+            line.append(f" ({row['unassigned_events']} unassigned) -> {_shown(row['dataset'])}")
+        elif row["state"] in OPEN_STATES and row["chunks"]:
+            line.append(f": {row['chunks_done']} of {row['chunks']} chunks")
+        # Never folded: a path must be there to be copied.
+        console.print(line, soft_wrap=True, highlight=False)
+        notes = [("error", row["error"])] if row["error"] else []
+        for kind, text in [*notes, *(("warning", warning) for warning in row["warnings"])]:
+            console.print(f"  {kind}: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _shown(value: object) -> str:

@@ -62,6 +62,9 @@ class ProgressView:
             state = state_of(facts)
             self._frames[facts.job_id] = frames_done(facts)
             self._first.setdefault(facts.job_id, self._frames[facts.job_id][0])
+            if state == "queued" and facts.job_id in self._states:
+                # Planned, and nobody at it for a moment: no step back worth a word.
+                state = self._states[facts.job_id]
             if state != self._states.get(facts.job_id):
                 self._states[facts.job_id] = state
                 self._tell(facts, state)
