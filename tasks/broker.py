@@ -130,6 +130,15 @@ def room() -> dict[str, int]:
     }
 
 
+def hungry() -> bool:
+    """Say whether a queue is less than half full, so that workers may soon want for work."""
+    room_now = room()
+    return (
+        2 * room_now["extract"] > settings().max_waiting
+        or 2 * room_now["ingest"] > MAX_WAITING_INGESTS
+    )
+
+
 def send(step: Step, *, time_limit_s: float | None = None) -> None:
     """Put a step on its queue, unless that was done a moment ago."""
     # Not again for as long as a lease lasts: its message may be between two hands.

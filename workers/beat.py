@@ -19,12 +19,16 @@ import redis
 from playmill.errors import PlaymillError
 from playmill.nightly import note_schedule
 from playmill.store import Store
+from tasks import broker
 from tasks.app import settings
 from tasks.nightly import TICK_S, read_config, tick
 from tasks.reconcile import reconcile
 from workers import logs
 
 log = logging.getLogger(__name__)
+
+LOOK_S = 2.0
+"""Pause between two looks at the queues."""
 
 
 def main() -> int:
@@ -51,9 +55,24 @@ def main() -> int:
     )
     nightly.start()
     log.info("beat: reconciling every %.0f s", chosen.reconcile_s)
-    every(chosen.reconcile_s, lambda: reconcile(store), stopped)
+    every(LOOK_S, Reconciler(store, chosen.reconcile_s).look, stopped)
     nightly.join()
     return 0
+
+
+class Reconciler:
+    """Reconciles when it is time, and earlier when workers may soon want for work."""
+
+    def __init__(self, store: Store, period_s: float) -> None:
+        self._store, self._period_s = store, period_s
+        self._open_jobs, self._done_s = 0, -period_s
+
+    def look(self) -> None:
+        """Reconcile, if there is a reason to."""
+        due = time.monotonic() - self._done_s >= self._period_s
+        if due or (self._open_jobs and broker.hungry()):
+            self._open_jobs = reconcile(self._store)
+            self._done_s = time.monotonic()
 
 
 def every(period_s: float, work: Callable[[], object], stopped: threading.Event) -> None:

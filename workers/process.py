@@ -22,8 +22,8 @@ def _set_up_logging(**_: Any) -> None:
 
 
 @worker_ready.connect
-def _watch(**_: Any) -> None:
-    watchdog.watch(_kind())
+def _watch(sender: Any, **_: Any) -> None:
+    watchdog.watch(_kind(), sender)
 
 
 def _kind() -> str:
