@@ -73,14 +73,10 @@ class _Rows:
 
 @dataclass(slots=True)
 class Extractor:
-    """What a process needs to extract chunks, kept from one chunk to the next.
-
-    `progress` counts batches; it stands still only when the work does.
-    """
+    """What a process needs to extract chunks, kept from one chunk to the next."""
 
     processor: FrameProcessor
     decoder: DecodeProcess
-    progress: int = 0
 
     def extract(self, source: Path, chunk: Chunk, manifest: Manifest, *, folder: Path) -> Commit:
         """Write one chunk's part into `folder` (which must not exist); return its commit.
@@ -142,7 +138,6 @@ class Extractor:
             if batch.images is not None:
                 part.append("images", batch.images)
             rows.add(batch)
-            self.progress += 1
             failpoints.reached("extract:batch-written")
         digests = part.close()
         failpoints.reached("extract:part-written")

@@ -52,11 +52,11 @@ class PartRows:
         found = []
         for folder, commit in zip(self.parts, self.commits, strict=True):
             try:
-                for name in commit.digests:
-                    for _ in read_part(
-                        folder, name, num_rows=len(commit.pts), digest=commit.digests[name]
-                    ):
-                        pass
+                names: tuple[RowName, ...] = ("features", "images")
+                for name in names:
+                    if name in commit.digests:
+                        for _ in _part_rows(folder, commit, name):
+                            pass
             except PartError:
                 found.append(commit)
         return found
