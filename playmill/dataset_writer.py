@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from playmill import schema
 from playmill.content import DatasetContent, FeatureBlocks, ImageBlocks
 from playmill.errors import DatasetError
-from playmill.inputs.events import DEVICES, KINDS
+from playmill.inputs.events import DEVICES, KINDS, MASKS
 from playmill.publication import Spool
 from playmill.verify import text_digest
 
@@ -79,6 +79,8 @@ def _arrays(content: DatasetContent) -> dict[str, tuple[Any, dict[str, Any]]]:
     buttons = {"names": actions.button_names}
     time_base = f"{content.time_base.numerator}/{content.time_base.denominator}"
     clock = {"time_base": time_base, "pts_zero_us": content.pts_zero_us}
+    mask_names = [MASKS.index(mask.name) for mask in events.masks]
+    mask_spans = [(mask.start_us, mask.stop_us) for mask in events.masks]
     arrays: dict[str, tuple[Any, dict[str, Any]]] = {
         "/frames/timestamp_us": (content.timestamp_us, {}),
         "/frames/pts": (content.pts, clock),
@@ -96,12 +98,15 @@ def _arrays(content: DatasetContent) -> dict[str, tuple[Any, dict[str, Any]]]:
         "/inputs/rejected_reason": (_texts(rejected.reason), {}),
         "/inputs/rejected_raw": (rejected.raw, {}),
         "/inputs/rejected_raw_offsets": (rejected.raw_offsets, {}),
+        "/inputs/mask": (np.array(mask_names, np.uint8), {"names": MASKS}),
+        "/inputs/mask_span_us": (np.array(mask_spans, np.int64).reshape(-1, 2), {}),
         "/sync/frame": (alignment.frame, {}),
         "/sync/offsets": (alignment.offsets, {}),
         "/sync/events": (alignment.events, {}),
         "/actions/mouse": (actions.mouse, {"unit": actions.mouse_unit}),
         "/actions/scroll": (actions.scroll, {}),
         "/actions/axes": (actions.axes, {"names": actions.axis_names}),
+        "/actions/masks": (actions.masks, {"names": actions.mask_names}),
         "/actions/span_us": (actions.span_us, {}),
         "/actions/valid": (actions.valid, {}),
     }
@@ -135,6 +140,7 @@ def _group_attrs(content: DatasetContent) -> dict[str, dict[str, Any]]:
             "duplicates": content.events.duplicates,
             "auto_repeats": actions.auto_repeats,
             "orphan_releases": actions.orphan_releases,
+            "report": _json(content.report, sort_keys=True),
         },
     }
 

@@ -16,11 +16,13 @@ from playmill.config import (
     DEVICE_CLASSES,
     POLICIES,
     PRECISIONS,
+    READER_POLICY,
     READER_WINDOW,
     DeviceClass,
     PipelineConfig,
 )
 from playmill.errors import UsageError
+from playmill.inputs import reader_for
 
 MAX_MS = 10**9
 """Largest time that an option takes: twelve days, more than any recording lasts."""
@@ -76,8 +78,12 @@ def read_options(
         Path | None, typer.Option(help="Weights file (.safetensors, .pth) for the encoder.")
     ] = None,
     policy: Annotated[
-        str, typer.Option(help=f"Rule that gives events to frames: {', '.join(POLICIES)}.")
-    ] = "following",
+        str,
+        typer.Option(
+            help=f"Rule that gives events to frames: {', '.join(POLICIES)}.",
+            show_default="following, or the log format's own",
+        ),
+    ] = READER_POLICY,
     window_ms: Annotated[
         str | None,
         typer.Option(help="Farthest an event may lie from its frame, or none.", show_default="100"),
@@ -91,6 +97,16 @@ def read_options(
     pts_zero_us: Annotated[
         int | None, typer.Option(help="Unix time of pts 0 of a video that does not say it.")
     ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="Format of the logs beside bare videos; `playmill formats` lists them.",
+            show_default="found by looking",
+        ),
+    ] = None,
+    keep_text: Annotated[
+        bool, typer.Option("--keep-text", help="Keep typed text and window titles.")
+    ] = False,
     precision: Annotated[
         str, typer.Option(help=f"Arithmetic of the backbone: {', '.join(PRECISIONS)}.")
     ] = "fp32",
@@ -122,7 +138,11 @@ def read_options(
         window_us=window_us,
         latency_us=parse_ms(latency_ms, option="--latency-ms"),
         pts_zero_us=pts_zero_us,
+        input_format=format,
+        keep_text=keep_text,
     )
+    if format is not None:
+        reader_for(format)
     from playmill.encoders import check_name
 
     check_name(encoder)

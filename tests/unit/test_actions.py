@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from playmill import actions
 from playmill.config import POLICIES
-from playmill.inputs import DEVICES, KINDS, GameplaySessionReader, InputEvents
+from playmill.inputs import DEVICES, KINDS, InputEvents
 from playmill.synchronizer import align, spans
+from tests.unit.log_samples import read_native
 
 RECORDINGS = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
 
@@ -363,7 +364,7 @@ def test_a_real_recordings_actions_equal_its_ground_truth(session) -> None:
     folder = RECORDINGS / session
     text = (folder / "groundtruth.jsonl").read_text(encoding="utf-8")
     truth: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
-    log = GameplaySessionReader().read(folder / "inputs.jsonl")
+    log = read_native(folder / "inputs.jsonl")
     got = build([row["t_us"] for row in truth], log, "preceding")
     for i, row in enumerate(truth):
         held = [name for name, down in zip(got.key_names, got.keys[i], strict=True) if down]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from playmill.config import PipelineConfig
 from playmill.errors import ClockError, LogError, MissingStream, RecordingError, UsageError
 from playmill.recording import Recording, discover, read_recording
 from tests.unit.job_samples import ZERO_US, make_session
@@ -23,7 +24,7 @@ def video(path: Path) -> Path:
 
 def read(path: Path, *, pts_zero_us: int | None = None) -> Recording:
     """Read a recording whose identity is its name."""
-    return read_recording(path, identity=path.name, pts_zero_us=pts_zero_us)
+    return read_recording(path, identity=path.name, config=PipelineConfig(pts_zero_us=pts_zero_us))
 
 
 # Discovery
