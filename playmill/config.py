@@ -76,6 +76,8 @@ class PipelineConfig:
     """Reader of the logs beside bare videos; None: found by looking at the files."""
     keep_text: bool = False
     """Keep typed text and window titles, which are dropped unless asked for."""
+    controls: tuple[tuple[str, str], ...] = ()
+    """(input name, its meaning in the game), added to those of session.json."""
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -120,4 +122,5 @@ class PipelineConfig:
             raise UsageError(f"unknown configuration values: {', '.join(unknown)}")
         size = value.get("image_size")
         image_size = None if size is None else (int(size[0]), int(size[1]))
-        return cls(**{**value, "image_size": image_size})
+        controls = tuple((str(name), str(meaning)) for name, meaning in value.get("controls", ()))
+        return cls(**{**value, "image_size": image_size, "controls": controls})

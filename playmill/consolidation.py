@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from playmill import __version__, actions, synchronizer
-from playmill.config import READER_POLICY
+from playmill.config import READER_POLICY, PipelineConfig
 from playmill.encoders import feature_key
 from playmill.errors import ClockError, SourceChanged
 from playmill.inputs import InputEvents, ReadOptions, reader_for
@@ -163,6 +163,7 @@ def consolidate(
         events=events,
         alignment=alignment,
         actions=actions.build(frames.timestamp_us, events, alignment),
+        controls=controls(recording.metadata, config),
     )
     features = FeatureBlocks(
         key=feature_key(config.encoder, config.weights_digest),
@@ -187,6 +188,15 @@ def consolidate(
         unassigned_events=alignment.unassigned,
         rejected_lines=events.rejected.total,
         warnings=tuple(content.warnings),
+    )
+
+
+def controls(metadata: Mapping[str, Any], config: PipelineConfig) -> dict[str, str]:
+    """Return what inputs mean in the game: what session.json says, then what the user says."""
+    own = metadata.get("controls")
+    pairs = own.items() if isinstance(own, dict) else ()
+    return {name: meaning for name, meaning in pairs if isinstance(meaning, str)} | dict(
+        config.controls
     )
 
 

@@ -48,6 +48,8 @@ class DatasetContent:
     """Which event belongs to which frame."""
     actions: Actions
     """What the player did, frame by frame."""
+    controls: Mapping[str, str] = field(default_factory=dict)
+    """Input name -> meaning in the game."""
     report: Mapping[str, Any] = field(default_factory=dict)
     """How good the alignment is (`alignment_report`)."""
 

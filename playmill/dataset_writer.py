@@ -75,8 +75,15 @@ def _arrays(content: DatasetContent) -> dict[str, tuple[Any, dict[str, Any]]]:
     """Return every array outside /features and /frames/image: path -> (values, attributes)."""
     events, rejected, actions = content.events, content.events.rejected, content.actions
     alignment = content.alignment
-    keys = {"names": actions.key_names, "w3c_codes": actions.w3c_codes}
-    buttons = {"names": actions.button_names}
+    keys = {
+        "names": actions.key_names,
+        "w3c_codes": actions.w3c_codes,
+        "meanings": _meanings(content, actions.key_names),
+    }
+    buttons = {
+        "names": actions.button_names,
+        "meanings": _meanings(content, actions.button_names),
+    }
     time_base = f"{content.time_base.numerator}/{content.time_base.denominator}"
     clock = {"time_base": time_base, "pts_zero_us": content.pts_zero_us}
     mask_names = [MASKS.index(mask.name) for mask in events.masks]
@@ -115,6 +122,14 @@ def _arrays(content: DatasetContent) -> dict[str, tuple[Any, dict[str, Any]]]:
     for name in ("buttons", "buttons_any", "button_presses", "button_releases"):
         arrays[f"/actions/{name}"] = (getattr(actions, name), buttons)
     return arrays
+
+
+def _meanings(content: DatasetContent, names: Sequence[str]) -> list[str]:
+    """Return what each input does in the game, "" where nobody says it."""
+    # Where a mouse and a gamepad share a button's name, their columns say the device before it.
+    plain = (name.partition(":")[2] for name in names)
+    pairs = zip(names, plain, strict=True)
+    return [content.controls.get(name) or content.controls.get(own, "") for name, own in pairs]
 
 
 def _group_attrs(content: DatasetContent) -> dict[str, dict[str, Any]]:

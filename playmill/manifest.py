@@ -169,7 +169,7 @@ class Manifest:
             self.session_digest,
             self.log_digest,
             self.reader,
-            [self.sides_digest, self.config.keep_text],
+            [self.sides_digest, self.config.keep_text, self.config.controls],
             [self.config.policy, self.config.window_us, self.config.latency_us],
             SCHEMA_VERSION,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,6 +62,17 @@ def parse_images(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def read_controls(path: Path) -> tuple[tuple[str, str], ...]:
+    """Read a JSON object of input names and their meanings."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"--controls {path}: cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise UsageError(f'--controls {path}: give one object like {{"w": "forward"}}')
+    return tuple(sorted(value.items()))
+
+
 def resolve_device(device: str) -> DeviceClass:
     """Turn auto into the kind of device that this machine has, without importing torch."""
     if device == "auto":
@@ -107,6 +119,10 @@ def read_options(
     keep_text: Annotated[
         bool, typer.Option("--keep-text", help="Keep typed text and window titles.")
     ] = False,
+    controls: Annotated[
+        Path | None,
+        typer.Option(help="JSON file {input name: meaning in the game}, beside session.json's."),
+    ] = None,
     precision: Annotated[
         str, typer.Option(help=f"Arithmetic of the backbone: {', '.join(PRECISIONS)}.")
     ] = "fp32",
@@ -140,6 +156,7 @@ def read_options(
         pts_zero_us=pts_zero_us,
         input_format=format,
         keep_text=keep_text,
+        controls=() if controls is None else read_controls(controls),
     )
     if format is not None:
         reader_for(format)

@@ -134,9 +134,12 @@ _COLUMNS = (_names("column names, sorted"),)
 _W3C = Attr(name="w3c_codes", type="utf-8 list", meaning='KeyboardEvent.code, "" where unknown')
 
 
+_MEANINGS = Attr(name="meanings", type="utf-8 list", meaning='in the game, "" where not given')
+
+
 def _held(one: str, letter: str) -> tuple[Array, ...]:
     tap, path, nouns = f"/actions/{one}", f"/actions/{one}s", f"{one}s"
-    shape, attrs = ("N", letter), (*_COLUMNS, _W3C) if one == "key" else _COLUMNS
+    shape, attrs = ("N", letter), (*_COLUMNS, *([_W3C] if one == "key" else []), _MEANINGS)
     return (
         Array(path=path, dtype="uint8", shape=shape, unit="0 or 1", attrs=attrs,
               meaning=f"{nouns} held at t[i], after all events with t' <= t[i]"),
@@ -182,7 +185,7 @@ ARRAYS: tuple[Array, ...] = (
     Array(path="/inputs/code_device", dtype="uint8", shape=("C",), unit="index into device names",
           meaning="device of each code"),
     Array(path="/inputs/value", dtype="float32", shape=("M", "2"), unit="by kind",
-          meaning="dx, dy | x, y | scroll x, y | axis value, 0 | 0, 0"),
+          meaning="dx, dy | x, y | scroll x, y | axis value, 0 | state: 1 held or 0 not, 0 | 0, 0"),
     Array(path="/inputs/raw", dtype="uint8", shape=("B",), unit="bytes",
           meaning="each event as it was logged, one after the other"),
     Array(path="/inputs/raw_offsets", dtype="int64", shape=("M+1",), unit="bytes",
