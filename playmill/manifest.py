@@ -245,7 +245,7 @@ def make_manifest(
         codec=video.codec,
         width=video.width,
         height=video.height,
-        time_base=video.time_base,
+        time_base=recording.time_base or video.time_base,
         pts_zero_us=anchor.pts_zero_us,
         clock=recording.clock if anchor.clock == "unix_us" else anchor.clock,
         session_digest=file_digest(recording.session_file),
