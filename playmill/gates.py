@@ -61,7 +61,7 @@ def _at(*path: str) -> Measure:
 
 def _lag(report: Report) -> float | None:
     lag = report["lag"]
-    return abs(float(lag["lag_ms"])) if lag and lag.get("confident") else None
+    return _at("lag_ms")(lag) if lag and lag.get("confident") else None
 
 
 def _clock_steps(report: Report) -> float | None:
@@ -94,7 +94,9 @@ QUANTITIES: MappingProxyType[str, Quantity] = MappingProxyType(
 """Every quantity by its name. Drift and lag count without their sign; a lag only where the estimate
 is confident."""
 
-_FORM = re.compile(r"\s*([A-Za-z0-9_]+)\s*(<=|>=|<|>)\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z%]*)\s*")
+_FORM = re.compile(
+    r"\s*([A-Za-z0-9_]+)\s*(<=|>=|<|>)\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([A-Za-z%]*)\s*"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
