@@ -18,7 +18,9 @@ from playmill.actions import Actions
 from playmill.inputs.events import DEVICES, KINDS, InputEvents
 from playmill.synchronizer import Alignment
 
-_PRESS, _RELEASE = KINDS.index("press"), KINDS.index("release")
+_PRESS, _RELEASE, _STATE, _POSITION = (
+    KINDS.index(kind) for kind in ("press", "release", "state", "position")
+)
 _COLUMN_DEVICES = tuple(DEVICES.index(name) for name in ("keyboard", "mouse", "gamepad"))
 _FULL = np.iinfo(np.uint16).max
 """A count in /actions ends here."""
@@ -57,7 +59,8 @@ def audit(events: InputEvents, alignment: Alignment, actions: Actions) -> dict[s
 
     scroll_x, scroll_y, mouse_dx, mouse_dy: sums over the events of kind scroll and move. They
     balance exactly where all values are whole and no row exceeds 2**24; otherwise each row may be
-    off by half the spacing of float32 there.
+    off by half the spacing of float32 there. In a log without moves they are those between its
+    positions.
     """
     return {
         **_switches(events, alignment, actions),
@@ -85,11 +88,17 @@ def what_is_lost(conservation: dict[str, Any]) -> str:
 
 
 def _switches(events: InputEvents, alignment: Alignment, actions: Actions) -> dict[str, Balance]:
-    coded = np.flatnonzero((events.kind <= _RELEASE) & (events.code >= 0))
+    switching = (events.kind <= _RELEASE) | (events.kind == _STATE)
+    coded = np.flatnonzero(switching & (events.code >= 0))
     coded = coded[np.lexsort((coded, events.code[coded]))]
-    code, press = events.code[coded], events.kind[coded] == _PRESS
+    code, kind = events.code[coded], events.kind[coded]
+    down = (kind == _PRESS) | ((kind == _STATE) & (events.value[coded, 0] != 0))
     was_down = np.zeros(len(coded), bool)
-    was_down[1:] = press[:-1] & (code[1:] == code[:-1])
+    was_down[1:] = down[:-1] & (code[1:] == code[:-1])
+    # What a snapshot puts right is neither a press nor a release, but decides what comes next.
+    logged = kind != _STATE
+    coded, code, was_down = coded[logged], code[logged], was_down[logged]
+    press = kind[logged] == _PRESS
     switches = _Switches(
         code=code,
         frame=alignment.frame[coded],
@@ -161,6 +170,8 @@ def _sums(
 ) -> dict[str, Balance]:
     chosen = events.kind == KINDS.index(kind)
     values, frame = events.value[chosen], alignment.frame[chosen]
+    if kind == "move" and not len(values):
+        values, frame = _ways(events, alignment)
     return {
         name: Balance(
             log=_sum(values[:, axis]),
@@ -172,6 +183,15 @@ def _sums(
     }
 
 
+def _ways(
+    events: InputEvents, alignment: Alignment
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the moves between the positions of a log that has no others, and their frames."""
+    at = events.kind == _POSITION
+    values = events.value[at].astype(np.float64)
+    return values[1:] - values[:-1], alignment.frame[at][1:]
+
+
 def _sum(values: NDArray[np.floating[Any]]) -> float:
     """Return the sum, correctly rounded; NaN where it is no finite number."""
     try:
@@ -180,7 +200,7 @@ def _sum(values: NDArray[np.floating[Any]]) -> float:
         return math.nan
 
 
-def _tolerance(values: NDArray[np.float32], rows: NDArray[np.float32]) -> float:
+def _tolerance(values: NDArray[np.floating[Any]], rows: NDArray[np.float32]) -> float:
     """Return how far the sum of `rows` may be off: added up in float64, kept as float32."""
     if not (np.isfinite(values).all() and np.isfinite(rows).all()):
         return 0.0

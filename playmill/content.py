@@ -42,6 +42,8 @@ class DatasetContent:
     """(N,) strictly increasing."""
     flags: NDArray[np.uint8]
     """(N,) bits by schema.FRAME_FLAGS."""
+    motion: NDArray[np.float32] | None
+    """(N, C) `motion.COLUMNS`; None: unknown, and not stored."""
     events: InputEvents
     """The log."""
     alignment: Alignment

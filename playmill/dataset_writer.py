@@ -17,6 +17,7 @@ from playmill import schema
 from playmill.content import DatasetContent, FeatureBlocks, ImageBlocks
 from playmill.errors import DatasetError
 from playmill.inputs.events import DEVICES, KINDS, MASKS
+from playmill.motion import COLUMNS
 from playmill.publication import Spool
 from playmill.verify import text_digest
 
@@ -92,6 +93,11 @@ def _arrays(content: DatasetContent) -> dict[str, tuple[Any, dict[str, Any]]]:
         "/frames/timestamp_us": (content.timestamp_us, {}),
         "/frames/pts": (content.pts, clock),
         "/frames/flags": (content.flags, {"names": schema.FRAME_FLAGS}),
+        **(
+            {}
+            if content.motion is None
+            else {"/frames/motion": (content.motion, {"names": COLUMNS})}
+        ),
         "/inputs/timestamp_us": (events.timestamp_us, {}),
         "/inputs/device": (events.device, {"names": DEVICES}),
         "/inputs/kind": (events.kind, {"names": KINDS}),
@@ -117,6 +123,8 @@ def _arrays(content: DatasetContent) -> dict[str, tuple[Any, dict[str, Any]]]:
         "/actions/span_us": (actions.span_us, {}),
         "/actions/valid": (actions.valid, {}),
     }
+    if content.motion is not None:
+        arrays["/frames/motion"] = (content.motion, {"names": COLUMNS})
     for name in ("keys", "keys_any", "key_presses", "key_releases"):
         arrays[f"/actions/{name}"] = (getattr(actions, name), keys)
     for name in ("buttons", "buttons_any", "button_presses", "button_releases"):

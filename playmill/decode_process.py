@@ -123,12 +123,12 @@ class DecodeProcess:
                 message = self._next(source, place, call)
                 if message[0] is None:
                     return
-                slot, slot_bytes, pts, shape, repaired, damaged = message
+                slot, slot_bytes, pts, shape, glance, repaired, damaged = message
                 assert self._child is not None  # else _next has raised
                 image = self._child.take(slot, slot_bytes, shape)
                 self._send("release", call, slot)
                 place = f"chunk {chunk.id}, after pts {pts}"
-                yield Frame(pts=pts, image=image, repaired=repaired, damaged=damaged)
+                yield Frame(pts=pts, image=image, glance=glance, repaired=repaired, damaged=damaged)
         finally:
             if call == self._call:
                 self._call += 1
@@ -295,7 +295,13 @@ class _Server:
         for frame in frames:
             slot = self._store(frame.image)
             self._answer(
-                slot, self._slot_bytes, frame.pts, frame.image.shape, frame.repaired, frame.damaged
+                slot,
+                self._slot_bytes,
+                frame.pts,
+                frame.image.shape,
+                frame.glance,
+                frame.repaired,
+                frame.damaged,
             )
         self._answer(None)
 

@@ -29,6 +29,7 @@ from playmill.frame_processor import FrameProcessor
 from playmill.frames import Frame, decoder_version
 from playmill.jobs import Commit
 from playmill.manifest import Manifest
+from playmill.motion import motion_rows
 from playmill.parts import PartWriter
 from playmill.plan import Chunk
 from playmill.schema import frame_flag
@@ -47,6 +48,8 @@ class _Batch:
     pts: list[int]
     flags: list[int]
     digests: list[str]
+    glances: NDArray[np.uint8]
+    """(b, *motion.PICTURE_SIZE)."""
     pictures: NDArray[np.uint8]
     """(b, h, w, 3)."""
     images: NDArray[np.uint8] | None
@@ -61,8 +64,13 @@ class _Rows:
     flags: list[int] = field(default_factory=list)
     first_picture: str = ""
     last_picture: str = ""
+    first_glance: NDArray[np.uint8] | None = None
+    last_glance: NDArray[np.uint8] | None = None
 
     def add(self, batch: _Batch) -> None:
+        if self.first_glance is None:
+            self.first_glance = batch.glances[0]
+        self.last_glance = batch.glances[-1]
         for pts, flags, digest in zip(batch.pts, batch.flags, batch.digests, strict=True):
             repeated = frame_flag("duplicate_picture") if digest == self.last_picture else 0
             self.pts.append(pts)
@@ -137,8 +145,11 @@ class Extractor:
             part.append("features", self.processor.extract(batch.pictures))
             if batch.images is not None:
                 part.append("images", batch.images)
+            part.append("motion", motion_rows(batch.glances, rows.last_glance))
             rows.add(batch)
             failpoints.reached("extract:batch-written")
+        if rows.first_glance is not None and rows.last_glance is not None:
+            part.append("glances", np.stack([rows.first_glance, rows.last_glance]))
         digests = part.close()
         failpoints.reached("extract:part-written")
         return rows, digests
@@ -167,6 +178,7 @@ def _make_batch(
         pts=[frame.pts for frame in frames],
         flags=[_flags_of(frame, picture) for frame, picture in zip(frames, pictures, strict=True)],
         digests=[hashlib.blake2b(picture.data, digest_size=8).hexdigest() for picture in pictures],
+        glances=np.stack([frame.glance for frame in frames]),
         pictures=pictures,
         images=None if image_size is None else processor.resize(raw, size=image_size),
     )

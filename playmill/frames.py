@@ -19,12 +19,13 @@ import numpy as np
 from av.codec.context import ThreadType
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from playmill.errors import SourceChanged
 from playmill.missing_pts import NO_TIME
+from playmill.motion import PICTURE_SIZE
 from playmill.plan import Chunk
 from playmill.source_file import SourceFile
 from playmill.video_index import corrupt, open_video, read_npy, still_paths
@@ -49,6 +50,8 @@ class Frame:
     """Ticks of the stream's time base."""
     image: NDArray[np.uint8]
     """(H, W, 3) RGB; the stream's color matrix and range are respected, alpha is dropped."""
+    glance: NDArray[np.uint8]
+    """*motion.PICTURE_SIZE gray: enough to see how the picture moves."""
     repaired: bool = False
     """Its packet has no pts; this one is made up."""
     damaged: bool = False
@@ -107,11 +110,17 @@ def decode_chunk(
 def _checked(
     source: Path, chunk: Chunk, pictures: Iterable[_Timed], tolerant: bool
 ) -> Iterator[Frame]:
-    convert = _RgbConverter()
+    convert, glance = _RgbConverter(), _Glancer()
     for pts, made_up, damaged, picture in _in_order(pictures, chunk):
         if damaged and not tolerant:
             raise corrupt(source, f"pts {pts}", "a picture with decoding errors")
-        yield Frame(pts=pts, image=convert(picture), repaired=made_up, damaged=damaged)
+        yield Frame(
+            pts=pts,
+            image=convert(picture),
+            glance=glance(picture),
+            repaired=made_up,
+            damaged=damaged,
+        )
 
 
 class _RgbConverter:
@@ -131,6 +140,27 @@ class _RgbConverter:
             shape, np.uint8, buffer=memoryview(plane), strides=strides
         )
         return np.ascontiguousarray(image)
+
+
+class _Glancer:
+    """Make a picture small and gray; keeps the scaler's tables."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, picture: VideoFrame) -> NDArray[np.uint8]:
+        height, width = PICTURE_SIZE
+        gray = self._reformatter.reformat(
+            picture,
+            width=width,
+            height=height,
+            format="gray8",
+            interpolation=Interpolation.AREA,
+            threads=1,
+        )
+        plane = gray.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
+        return np.ascontiguousarray(rows[:, :width])
 
 
 class _Decoder:
@@ -317,7 +347,7 @@ def _from_planned(packets: Iterator[_Packet], chunk: Chunk) -> Iterator[_Packet]
 def _decode_stills(
     folder: Path, chunk: Chunk, tolerant: bool, on_progress: Callable[[], None] | None
 ) -> Iterator[Frame]:
-    convert, last = _RgbConverter(), NO_TIME
+    convert, glance, last = _RgbConverter(), _Glancer(), NO_TIME
     for time_us, path in still_paths(folder)[chunk.first_packet : chunk.stop_packet]:
         if time_us == last:
             continue
@@ -330,7 +360,12 @@ def _decode_stills(
         last = time_us
         if picture.is_corrupt and not tolerant:
             raise corrupt(path, f"pts {time_us}", "a picture with decoding errors")
-        yield Frame(pts=time_us, image=convert(picture), damaged=picture.is_corrupt)
+        yield Frame(
+            pts=time_us,
+            image=convert(picture),
+            glance=glance(picture),
+            damaged=picture.is_corrupt,
+        )
 
 
 def _decode_still(path: Path, on_progress: Callable[[], None] | None) -> VideoFrame:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import zip_longest
@@ -162,17 +162,9 @@ class Manifest:
     @property
     def dataset_key(self) -> str:
         """Name of the published bytes."""
-        return digest_of(
-            self.parts_key,
-            self.session_id,
-            [self.clock, self.pts_zero_us],
-            self.session_digest,
-            self.log_digest,
-            self.reader,
-            [self.sides_digest, self.config.keep_text, self.config.controls],
-            [self.config.policy, self.config.window_us, self.config.latency_us],
-            SCHEMA_VERSION,
-        )
+        names = ("parts_key", "session_id", "clock", "pts_zero_us", "reader")
+        digests = ("session_digest", "log_digest", "sides_digest")
+        return dataset_key(self.config, {name: getattr(self, name) for name in (*names, *digests)})
 
     @property
     def num_frames(self) -> int:
@@ -208,6 +200,17 @@ class Manifest:
                 "warnings": tuple(value["warnings"]),
             }
         )
+
+
+def dataset_key(config: PipelineConfig, facts: Mapping[str, Any]) -> str:
+    """Return the name of a dataset's bytes.
+
+    Args:
+        config: with the reader's policy and window filled in.
+        facts: parts_key, session_id, clock, pts_zero_us, reader, and the digests of session.json,
+            log and sides, as in `Manifest`.
+    """
+    return digest_of(dict(facts), config.labelling(), SCHEMA_VERSION)
 
 
 def file_digest(path: Path | None) -> str | None:

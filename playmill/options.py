@@ -23,6 +23,7 @@ from playmill.config import (
     PipelineConfig,
 )
 from playmill.errors import UsageError
+from playmill.gates import parse_gate
 from playmill.inputs import reader_for
 
 MAX_MS = 10**9
@@ -101,8 +102,18 @@ def read_options(
         typer.Option(help="Farthest an event may lie from its frame, or none.", show_default="100"),
     ] = None,
     latency_ms: Annotated[
-        str, typer.Option(help="Added to event times; positive: effects are seen later.")
+        str,
+        typer.Option(
+            help="Added to event times; positive: effects are seen later. auto: what the pictures"
+            " show."
+        ),
     ] = "0",
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Condition on the alignment, like clock_residual_p95<20ms; may be given again.",
+        ),
+    ] = None,
     images: Annotated[
         str | None, typer.Option(metavar="HxW", help="Also store pictures of this size.")
     ] = None,
@@ -152,10 +163,12 @@ def read_options(
         image_size=None if images is None else parse_images(images),
         policy=policy,  # type: ignore[arg-type]
         window_us=window_us,
-        latency_us=parse_ms(latency_ms, option="--latency-ms"),
+        latency_us=0 if latency_ms == "auto" else parse_ms(latency_ms, option="--latency-ms"),
+        auto_latency=latency_ms == "auto",
         pts_zero_us=pts_zero_us,
         input_format=format,
         keep_text=keep_text,
+        require=tuple(str(parse_gate(text)) for text in require or ()),
         controls=() if controls is None else read_controls(controls),
     )
     if format is not None:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from playmill.errors import PartError
+from playmill.motion import COLUMNS, PICTURE_SIZE
 
-ROWS_PER_ZARR_CHUNK = {"features": 256, "images": 16}
+ROWS_PER_ZARR_CHUNK = {"features": 256, "images": 16, "motion": 4096, "glances": 2}
 """Rows in one zarr chunk: a chunk is one file, so few enough files and little memory."""
 
 
@@ -86,12 +87,21 @@ def _describe(row_shape: tuple[int, ...], dtype: str) -> bytes:
 
 
 class PartWriter:
-    """A part while it is written: `features` (n, D) float16, and `images` (n, H, W, 3) uint8."""
+    """A part while it is written.
+
+    Arrays: `features` (n, D) float16; `images` (n, H, W, 3) uint8, if asked for; `motion` (n, C)
+    float32, how each picture moved against the one before it in the chunk; `glances` (2 or 0,
+    *motion.PICTURE_SIZE) uint8, the first and the last picture, small and gray.
+    """
 
     def __init__(self, folder: Path, *, dim: int, image_size: tuple[int, int] | None) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
-        self._arrays = {"features": PartArray(folder, "features", (dim,), "float16")}
+        self._arrays = {
+            "features": PartArray(folder, "features", (dim,), "float16"),
+            "motion": PartArray(folder, "motion", (len(COLUMNS),), "float32"),
+            "glances": PartArray(folder, "glances", PICTURE_SIZE, "uint8"),
+        }
         if image_size is not None:
             self._arrays["images"] = PartArray(folder, "images", (*image_size, 3), "uint8")
 
@@ -124,7 +134,7 @@ def read_part(folder: Path, name: str, *, num_rows: int, digest: str) -> Iterato
 
     Args:
         folder: the part.
-        name: "features" or "images".
+        name: "features", "images", "motion" or "glances".
         num_rows, digest: what the commit marker says.
     Raises:
         PartError: the part is missing or damaged, or is not the one that was committed.

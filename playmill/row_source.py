@@ -16,6 +16,7 @@ from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError, PartError
 from playmill.jobs import Commit
 from playmill.joined_frames import Frames
+from playmill.motion import ChunkMotion, join_motion
 from playmill.parts import read_part
 
 RowName = Literal["features", "images"]
@@ -31,6 +32,9 @@ class RowSource(Protocol):
 
     def rows(self, name: RowName, frames: Frames) -> Iterator[NDArray[Any]]:
         """Yield the rows of `frames` in order, in blocks; PartError if they are not as promised."""
+
+    def motion(self, frames: Frames) -> NDArray[np.float32]:
+        """Return (N, C) `motion.COLUMNS` of `frames`; PartError if they are not as promised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +56,9 @@ class PartRows:
         found = []
         for folder, commit in zip(self.parts, self.commits, strict=True):
             try:
-                names: tuple[RowName, ...] = ("features", "images")
-                for name in names:
-                    if name in commit.digests:
-                        for _ in _part_rows(folder, commit, name):
-                            pass
+                for name in commit.digests:
+                    for _ in _part_rows(folder, commit, name):
+                        pass
             except PartError:
                 found.append(commit)
         return found
@@ -70,9 +72,27 @@ class PartRows:
                 start += len(block)
                 yield block if bool(chosen.all()) else block[chosen]
 
+    def motion(self, frames: Frames) -> NDArray[np.float32]:
+        """Join the motion of the chunks."""
+        joined = join_motion(
+            _chunk_motion(folder, commit)
+            for folder, commit in zip(self.parts, self.commits, strict=True)
+            if commit.pts
+        )
+        return joined[frames.keep]
 
-def _part_rows(folder: Path, commit: Commit, name: RowName) -> Iterator[NDArray[Any]]:
-    return read_part(folder, name, num_rows=len(commit.pts), digest=commit.digests[name])
+
+def _chunk_motion(folder: Path, commit: Commit) -> ChunkMotion:
+    rows, (first, last) = (
+        np.concatenate(list(_part_rows(folder, commit, name))) for name in ("motion", "glances")
+    )
+    return ChunkMotion(rows=rows, first=first, last=last)
+
+
+def _part_rows(folder: Path, commit: Commit, name: str) -> Iterator[NDArray[Any]]:
+    # The first and the last picture, twice the same of a chunk with a single one.
+    num_rows = 2 * bool(commit.pts) if name == "glances" else len(commit.pts)
+    return read_part(folder, name, num_rows=num_rows, digest=commit.digests[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +123,13 @@ class DatasetRows:
             step = max(1, BLOCK_BYTES // (array.dtype.itemsize * math.prod(array.shape[1:])))
             for start in range(0, len(array), step):
                 yield array[start : start + step]
+
+    def motion(self, frames: Frames) -> NDArray[np.float32]:
+        """Return the stored motion, which must be that of `frames`."""
+        with self._opened() as dataset:
+            if dataset.motion is None or not np.array_equal(dataset.pts, frames.pts):
+                raise PartError(str(self.path), "has no motion, or of other frames")
+            return np.asarray(dataset.motion[...], np.float32)
 
     @contextmanager
     def _opened(self) -> Iterator[Dataset]:

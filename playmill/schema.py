@@ -84,6 +84,7 @@ LETTERS = {
     "X": "kinds of masks that the log has",
     "Y": "masks: spans of time that the log says something about",
     "D": "length of one feature vector",
+    "V": "signals of motion",
     "H": "height of a stored picture",
     "W": "width of a stored picture",
 }
@@ -162,6 +163,9 @@ ARRAYS: tuple[Array, ...] = (
     Array(path="/frames/flags", dtype="uint8", shape=("N",), unit="bits",
           meaning="what is special about each frame; names[i] is bit 1 << i",
           attrs=(_names("names of the bits"),)),
+    Array(path="/frames/motion", dtype="float32", shape=("N", "V"), unit="see names", optional=True,
+          meaning="how the picture moved against the frame before; NaN: unknown",
+          attrs=(_names("dx, dy: fractions of the picture; change: gray"),)),
     Array(path="/frames/image", dtype="uint8", shape=("N", "H", "W", "3"), unit="RGB",
           meaning="the picture, resized", layout="images", optional=True),
     Array(path="/features/<key>", dtype="float16", shape=("N", "D"), unit="", layout="features",

@@ -227,7 +227,7 @@ def _carry_over(temporary: Temporary, target: Path, *, session_id: str) -> None:
             return
         for key in sorted(set(old.feature_keys) - set(file["/features"])):
             try:
-                write_features(file, _stored(old.features(key), key), session_id=session_id)
+                write_features(file, stored_features(old.features(key), key), session_id=session_id)
             except (OSError, LookupError, RuntimeError, ValueError) as error:
                 spool.raise_error()
                 if key in file["/features"]:
@@ -243,7 +243,8 @@ def _same_frames(old: Dataset, pts: NDArray[np.int64]) -> bool:
         return False
 
 
-def _stored(node: Any, key: str) -> FeatureBlocks:
+def stored_features(node: Any, key: str) -> FeatureBlocks:
+    """Return the features in `node`, an array of a dataset that stays open, for writing anew."""
     return FeatureBlocks(
         key=key,
         dim=node.shape[1],

@@ -44,3 +44,11 @@ counts = st.tuples(st.integers(-9, 9), st.integers(-9, 9))
 moves = st.tuples(
     st.integers(0, 60), st.just("mouse"), st.sampled_from(["move", "scroll"]), st.none(), counts
 )
+snapshots = st.tuples(
+    st.integers(0, 60),
+    st.sampled_from(["keyboard", "mouse"]),
+    st.just("state"),
+    st.sampled_from(["a", "b"]),
+    st.sampled_from([(1, 0), (0, 0)]),
+)
+positions = st.tuples(st.integers(0, 60), st.just("mouse"), st.just("position"), st.none(), counts)

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from playmill import actions, conservation
 from playmill.alignment_report import UNASSIGNED_WHY, alignment_report
 from playmill.config import POLICIES
-from playmill.inputs import GameplaySessionReader, InputEvents
+from playmill.inputs import InputEvents
 from playmill.joined_frames import GAP_FACTOR
 from playmill.schema import frame_flag
 from playmill.synchronizer import Alignment, align
-from tests.unit.event_samples import Event, key, log_of, moves, switches
+from tests.unit.event_samples import Event, key, log_of, moves, positions, snapshots, switches
+from tests.unit.log_samples import read_native
 
 RECORDINGS = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
 GAP = frame_flag("gap_before")
@@ -263,13 +264,14 @@ class TestConservation:
         assert not alignment_report(frame_us, flags, log, moved, made)["conservation"]["holds"]
 
     @given(
-        events=st.lists(st.one_of(switches, moves), min_size=1, max_size=30),
+        events=st.lists(st.one_of(switches, moves, snapshots, positions), min_size=1, max_size=30),
         frames=st.lists(st.integers(0, 60), min_size=1, max_size=8, unique=True).map(sorted),
         data=st.data(),
     )
     @settings(max_examples=80, deadline=None)
     def test_any_count_that_is_off_by_one_is_noticed(self, events, frames, data) -> None:
         given_inputs = inputs_of(frames, log_of(events), "nearest", 20)
+        assert alignment_report(*given_inputs)["conservation"]["holds"]
         names = [
             name
             for name in (
@@ -344,7 +346,7 @@ def test_a_real_recording_is_conserved_and_reported_alike_each_time(session, pol
     frames = [json.loads(row)["t_us"] for row in rows]
     intervals = np.diff(frames)
     gaps = tuple((np.flatnonzero(intervals > GAP_FACTOR * np.median(intervals)) + 1).tolist())
-    log = GameplaySessionReader().read(folder / "inputs.jsonl")
+    log = read_native(folder / "inputs.jsonl")
     given_inputs = inputs_of(frames, log, policy, 100_000, gaps=gaps)
     got = alignment_report(*given_inputs)
     assert json.dumps(got) == json.dumps(alignment_report(*given_inputs))
