@@ -118,7 +118,7 @@ class TestDrift:
         rng = np.random.default_rng(seed)
         container = frames(num_samples / 30)
         if missing:
-            container = container[rng.random(num_samples) < 0.7]
+            container = container[rng.random(len(container)) < 0.7]
         noise = rng.exponential(3000, len(container))
         wrong = rng.random(len(container)) < outliers
         noise[wrong] += rng.normal(0, 1e6, np.count_nonzero(wrong))
