@@ -192,7 +192,7 @@ class TestSteps:
         assert fit is not None
         assert len(fit.steps) == len(by_us)
         for step, place, size in zip(fit.steps, places, by_us, strict=True):
-            assert abs(int(np.searchsorted(container, step.at_us)) - place) <= 3
+            assert abs(int(np.searchsorted(container, step.at_us)) - place) <= 10
             assert abs(step.by_us - size) < 5_000
         assert abs(fit.drift_ppm - drift_ppm) < 60
 
