@@ -15,7 +15,7 @@ from playmill.clock_fit import ClockFit, fit_clock, time_pair
 from playmill.spread import median_us, spread_ms
 
 LATE_SHARE, LATE_VOTES = 0.8, 3
-"""So many of the votes, and at least so many, must say the same."""
+"""So much of the votes' weight, and at least so many votes, must say the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +62,8 @@ def late_stamp(stamps_us: NDArray[np.int64], pts_us: NDArray[np.int64]) -> Stamp
     If stamps are late, stamp[i] - pts[i] is the anchor plus the next frame's interval, so it
     follows each uneven interval, while stamp[i] - pts[i+1] stays put; if they are not, the reverse.
     Every frame before an interval that stands out of the noise votes for the one that stays nearer
-    to its median, so that neither outliers nor long even stretches decide.
+    to its median, so that neither outliers nor long even stretches decide. A vote weighs as much as
+    the interval is uneven.
 
     Args:
         stamps_us: (K,) int64, the log's time of each frame.
@@ -80,23 +81,24 @@ def late_stamp(stamps_us: NDArray[np.int64], pts_us: NDArray[np.int64]) -> Stamp
         )
     own_us, next_us = median_us(own), median_us(following)
     off_own, off_next = np.abs(own - own_us), np.abs(following - next_us)
-    steps = pts[1:] - pts[:-1]
     near_us = max(2_000, 4 * min(median_us(off_own), median_us(off_next)))
-    telling = np.abs(steps - median_us(steps)) > near_us
-    votes = telling & (np.minimum(off_own[:-1], off_next) <= near_us)
-    for_late = int(np.count_nonzero(votes & (off_next < off_own[:-1])))
-    against = int(np.count_nonzero(votes & (off_next > off_own[:-1])))
-    most = max(for_late, against)
+    intervals = pts[1:] - pts[:-1]
+    uneven = np.abs(intervals - median_us(intervals))
+    fits = (uneven > near_us) & (np.minimum(off_own[:-1], off_next) <= near_us)
+    for_late, against = fits & (off_next < off_own[:-1]), fits & (off_next > off_own[:-1])
     late = None
-    if most >= max(LATE_VOTES, LATE_SHARE * (for_late + against), telling.sum() / 2):
-        late = for_late > against
+    for verdict, votes in ((True, for_late), (False, against)):
+        # By weight: an interval that barely stands out may do so by chance, a long gap does not.
+        weight = float(uneven[votes].sum())
+        if votes.sum() >= LATE_VOTES and weight >= LATE_SHARE * float(uneven[fits].sum()):
+            late = verdict
     return StampCheck(
         late=late,
         own_us=own_us,
         next_us=next_us,
         own_ms=spread_ms(off_own),
         next_ms=spread_ms(off_next),
-        votes=(for_late, against),
+        votes=(int(for_late.sum()), int(against.sum())),
     )
 
 

@@ -16,7 +16,8 @@ from typing import Any, Literal
 from playmill.errors import RecordingError, UsageError
 
 Report = Mapping[str, Any]
-Measure = Callable[[Report], "float | None"]
+Measure = Callable[[Report, int], "float | None"]
+"""From a report, and the latency in us that the dataset was made with, to a value or None."""
 Sign = Literal["<", "<=", ">", ">="]
 
 _UNITS: dict[str, dict[str, Decimal]] = {
@@ -44,13 +45,13 @@ class Quantity:
     good: Literal["<", ">"]
     """Which way is better: the only way in which a bound makes sense."""
     measure: Measure
-    """Take it from a report; None where the report has no such thing, so that no gate applies."""
+    """Take it from a report; None where the report has no such thing: then no gate applies."""
     action: str
     """What a person can do about a bad one."""
 
 
 def _at(*path: str) -> Measure:
-    def measure(report: Report) -> float | None:
+    def measure(report: Report, latency_us: int) -> float | None:
         value: Any = report
         for name in path:
             value = None if value is None else value.get(name)
@@ -59,16 +60,20 @@ def _at(*path: str) -> Measure:
     return measure
 
 
-def _lag(report: Report) -> float | None:
+def _lag_left(report: Report, latency_us: int) -> float | None:
     lag = report["lag"]
-    return _at("lag_ms")(lag) if lag and lag.get("confident") else None
+    if not lag or not lag.get("confident") or lag.get("lag_ms") is None:
+        return None
+    # In whole microseconds, so that nothing is left of a lag that was taken out.
+    lag_us = round(float(lag["lag_ms"]) * 1000)
+    return abs(lag_us - latency_us) / 1000
 
 
-def _clock_steps(report: Report) -> float | None:
-    return float(len(report["clock"]["steps"])) if report["clock"] else None
+def _clock_steps(report: Report, latency_us: int) -> float | None:
+    return len(report["clock"]["steps"]) if report["clock"] else None
 
 
-def _unassigned(report: Report) -> float | None:
+def _unassigned(report: Report, latency_us: int) -> float | None:
     return report["unassigned"] / report["events"] if report["events"] else None
 
 
@@ -84,15 +89,15 @@ QUANTITIES: MappingProxyType[str, Quantity] = MappingProxyType(
         **_spread("clock_residual", ("clock", "residual_ms"), _CLOCK),
         "drift": Quantity(unit="ppm", good="<", measure=_at("clock", "drift_ppm"), action=_CLOCK),
         "clock_steps": Quantity(unit="", good="<", measure=_clock_steps, action=_CLOCK),
-        "lag": Quantity(unit="ms", good="<", measure=_lag, action=_LAG),
+        "lag": Quantity(unit="ms", good="<", measure=_lag_left, action=_LAG),
         "coverage": Quantity(unit="", good=">", measure=_at("coverage"), action=_EVENTS),
         "unassigned_fraction": Quantity(unit="", good="<", measure=_unassigned, action=_EVENTS),
         **_spread("event_frame_distance", ("event_frame_distance_ms",), _EVENTS),
         "gap_fraction": Quantity(unit="", good="<", measure=_at("gap_fraction"), action=_GAPS),
     }
 )
-"""Every quantity by its name. Drift and lag count without their sign; a lag only where the estimate
-is confident."""
+"""Every quantity by its name. Drift and lag count without their sign; of the lag what the latency
+leaves, and only where the estimate is confident."""
 
 _FORM = re.compile(
     r"\s*([A-Za-z0-9_]+)\s*(<=|>=|<|>)\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([A-Za-z%]*)\s*"
@@ -152,9 +157,13 @@ def parse_gate(text: str) -> Gate:
     return Gate(name=name, sign=sign, limit=Decimal(number) * units[unit])  # type: ignore[arg-type]
 
 
-def evaluate(gates: Iterable[Gate], report: Report) -> list[dict[str, Any]]:
+def evaluate(gates: Iterable[Gate], report: Report, *, latency_us: int = 0) -> list[dict[str, Any]]:
     """Hold an alignment report against the gates.
 
+    Args:
+        gates: of `parse_gate`.
+        report: of `alignment_report`; its "gates" is not looked at.
+        latency_us: that the dataset was made with, which takes so much of the lag out.
     Returns:
         For each, in order, {"gate": as text, "value": number or None, "passed": bool or None}, the
         value in the unit of the gate. None: the report has no such value, and the gate does not
@@ -162,7 +171,7 @@ def evaluate(gates: Iterable[Gate], report: Report) -> list[dict[str, Any]]:
     """
     results = []
     for gate in gates:
-        value = QUANTITIES[gate.name].measure(report)
+        value = QUANTITIES[gate.name].measure(report, latency_us)
         passed = None if value is None else gate.met_by(value)
         results.append({"gate": str(gate), "value": value, "passed": passed})
     return results

@@ -118,7 +118,7 @@ class TestDrift:
         rng = np.random.default_rng(seed)
         container = frames(num_samples / 30)
         if missing:
-            container = container[rng.random(num_samples) < 0.7]
+            container = container[rng.random(len(container)) < 0.7]
         noise = rng.exponential(3000, len(container))
         wrong = rng.random(len(container)) < outliers
         noise[wrong] += rng.normal(0, 1e6, np.count_nonzero(wrong))
@@ -192,7 +192,7 @@ class TestSteps:
         assert fit is not None
         assert len(fit.steps) == len(by_us)
         for step, place, size in zip(fit.steps, places, by_us, strict=True):
-            assert abs(int(np.searchsorted(container, step.at_us)) - place) <= 3
+            assert abs(int(np.searchsorted(container, step.at_us)) - place) <= 10
             assert abs(step.by_us - size) < 5_000
         assert abs(fit.drift_ppm - drift_ppm) < 60
 

@@ -26,7 +26,7 @@ def uneven_pts(rng: np.random.Generator, num_frames: int) -> np.ndarray:
 class TestVerdict:
     @given(
         seed=st.integers(0, 2**32 - 1),
-        num_frames=st.integers(60, 500),
+        num_frames=st.integers(20, 500),
         late=st.booleans(),
         jitter_us=st.sampled_from([0, 1000, 5000]),
         outliers=st.sampled_from([0.0, 0.05]),
@@ -39,6 +39,9 @@ class TestVerdict:
         delay = rng.exponential(jitter_us, num_frames) if jitter_us else np.zeros(num_frames)
         delay[rng.random(num_frames) < outliers] += 3_000_000
         check = late_stamp(taken + UNIX_US + delay.astype(np.int64), pts)
+        # A short recording may have too few uneven frames to tell, but it never tells wrong.
+        if num_frames < 200 and check.late is None:
+            return
         assert check.late is late
         assert check.anchor_us == pytest.approx(UNIX_US, abs=3 * jitter_us + 1)
 

@@ -93,6 +93,11 @@ class TestEvaluate:
             lag = {"lag_ms": lag_ms, "confident": True}
             assert passed("lag<50ms", {**REPORT, "lag": lag}) is True
 
+    def test_a_latency_takes_its_part_of_the_lag_out(self) -> None:
+        for latency_us, left in ((0, 64.0), (-64_000, 0.0), (-50_000, 14.0), (64_000, 128.0)):
+            (result,) = evaluate([parse_gate("lag<50ms")], REPORT, latency_us=latency_us)
+            assert (result["value"], result["passed"]) == (left, left < 50)
+
     def test_real_reports_have_what_gates_ask_for(self) -> None:
         container = np.arange(100) * 33_333
         fit = fit_clock(container, container + 5, source="s")
