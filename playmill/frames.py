@@ -19,12 +19,13 @@ import numpy as np
 from av.codec.context import ThreadType
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from playmill.errors import SourceChanged
 from playmill.missing_pts import NO_TIME
+from playmill.motion import PICTURE_SIZE
 from playmill.plan import Chunk
 from playmill.source_file import SourceFile
 from playmill.video_index import corrupt, open_video, still_paths
@@ -130,6 +131,30 @@ class _RgbConverter:
             shape, np.uint8, buffer=memoryview(plane), strides=strides
         )
         return np.ascontiguousarray(image)
+
+
+class GrayConverter:
+    """Scale decoded pictures to the small gray ones that `motion` compares; keeps its tables."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, picture: VideoFrame) -> NDArray[np.uint8]:
+        """Return *motion.PICTURE_SIZE uint8: means over areas of the luma plane."""
+        height, width = PICTURE_SIZE
+        gray = self._reformatter.reformat(
+            picture,
+            width=width,
+            height=height,
+            format="gray",
+            interpolation=Interpolation.AREA,
+            threads=1,
+        )
+        plane = gray.planes[0]
+        image: NDArray[np.uint8] = np.ndarray(
+            PICTURE_SIZE, np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 1)
+        )
+        return image.copy()
 
 
 class _Decoder:
