@@ -3,7 +3,7 @@
 Every recording (gameplay-session/1, or OpenAI VPT's mp4 + jsonl) is cut into spans. Each span is
 tried with its own inputs, the frames moved by offsets from -400 to +400 ms (are they found?), and
 with inputs that are not its own (does it keep quiet?): those of another span or recording, its own
-with shuffled waits between them, and its own played backwards.
+shuffled, and its own played backwards.
 """
 
 from __future__ import annotations
@@ -65,16 +65,17 @@ class Scene:
                 yield self.cut(int(place), int(place) + length)
 
 
-def select(events: InputEvents, kept: NDArray[np.bool_]) -> InputEvents:
-    """Return some of the events, without their raw lines."""
+def select(
+    events: InputEvents, kept: NDArray[Any], timestamp_us: NDArray[np.int64] | None = None
+) -> InputEvents:
+    """Return events by a mask or by indices, at other times if need be, without raw lines."""
+    times = events.timestamp_us[kept] if timestamp_us is None else timestamp_us
     return replace(
         events,
-        **{
-            name: getattr(events, name)[kept]
-            for name in ("timestamp_us", "device", "kind", "code", "value")
-        },
+        timestamp_us=times,
+        **{name: getattr(events, name)[kept] for name in ("device", "kind", "code", "value")},
         raw=np.zeros(0, np.uint8),
-        raw_offsets=np.zeros(int(np.count_nonzero(kept)) + 1, np.int64),
+        raw_offsets=np.zeros(len(times) + 1, np.int64),
     )
 
 
@@ -162,10 +163,11 @@ def foreign(
                 break
     events = scene.events
     waits = rng.permutation(np.diff(events.timestamp_us, prepend=start))
-    yield "shuffled", replace(scene, events=replace(events, timestamp_us=start + np.cumsum(waits)))
-    backwards = {name: getattr(events, name)[::-1] for name in ("device", "kind", "code", "value")}
-    turned = start + stop - events.timestamp_us[::-1]
-    yield "backwards", replace(scene, events=replace(events, timestamp_us=turned, **backwards))
+    order = rng.permutation(len(events))
+    yield "shuffled", replace(scene, events=select(events, order, start + np.cumsum(waits)))
+    order = np.arange(len(events))[::-1]
+    turned = start + stop - events.timestamp_us[order]
+    yield "backwards", replace(scene, events=select(events, order, turned))
 
 
 def measure_offsets(scenes: list[Scene], lengths: list[int]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -50,14 +52,17 @@ def log_of(events: Sequence[Event]) -> InputEvents:
     )
 
 
-def select(events: InputEvents, kept: NDArray[np.bool_]) -> InputEvents:
-    """Return some of the events, without their raw lines."""
-    names = ("timestamp_us", "device", "kind", "code", "value")
+def select(
+    events: InputEvents, kept: NDArray[Any], timestamp_us: NDArray[np.int64] | None = None
+) -> InputEvents:
+    """Return events by a mask or by indices, at other times if need be, without raw lines."""
+    times = events.timestamp_us[kept] if timestamp_us is None else timestamp_us
     return replace(
         events,
-        **{name: getattr(events, name)[kept] for name in names},
+        timestamp_us=times,
+        **{name: getattr(events, name)[kept] for name in ("device", "kind", "code", "value")},
         raw=np.zeros(0, np.uint8),
-        raw_offsets=np.zeros(int(np.count_nonzero(kept)) + 1, np.int64),
+        raw_offsets=np.zeros(len(times) + 1, np.int64),
     )
 
 
@@ -145,14 +150,15 @@ def play(
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
-def read_scene(folder: Path, *, keep: slice = slice(None)) -> Scene:
-    """Return a gameplay-session/1 recording, or some of its frames."""
+def read_scene(folder: Path, *, num_frames: int) -> Scene:
+    """Return the beginning of a gameplay-session/1 recording, with all its inputs."""
     session = json.loads((folder / "session.json").read_text(encoding="utf-8"))
     convert = GrayConverter()
     with av.open(str(folder / session["video"]["file"])) as container:
         stream = container.streams.video[0]
         base = stream.time_base
-        found = [(frame.pts, convert(frame)) for frame in container.decode(stream)][keep]
+        frames = itertools.islice(container.decode(stream), num_frames)
+        found = [(frame.pts, convert(frame)) for frame in frames]
     zero_us = session["video"]["pts_zero_us"]
     times = [zero_us + round(pts * base * 1_000_000) for pts, _ in found]
     return Scene(

@@ -37,6 +37,13 @@ def played(kind: str, seed: int, *, lag_us: int = 0, seconds: float = 30) -> Sce
     return Scene(frame_us=frame_us, motion=motion_rows(pictures), events=log_of(events))
 
 
+def shuffle(events: InputEvents, rng: np.random.Generator) -> InputEvents:
+    """Return the same events in another order, with the same waits in another order."""
+    times = events.timestamp_us
+    waits = rng.permutation(np.diff(times, prepend=times[0]))
+    return select(events, rng.permutation(len(events)), times[0] + np.cumsum(waits))
+
+
 def later(scene: Scene, offset_us: int) -> Scene:
     """Return the scene with frames that say they were later."""
     return replace(scene, frame_us=scene.frame_us + offset_us)
@@ -54,13 +61,13 @@ def by_keys() -> Scene:
 
 @pytest.fixture(scope="module")
 def doom() -> Scene:
-    return read_scene(PROJECT / "examples" / "recordings" / "doom-640x480")
+    return read_scene(PROJECT / "examples" / "recordings" / "doom-640x480", num_frames=900)
 
 
-@pytest.mark.parametrize("lag_us", [-400_000, -123_000, 0, 45_000, 400_000])
+@pytest.mark.parametrize("lag_us", [-400_000, 45_000, 400_000])
 @pytest.mark.parametrize("kind", ["mouse", "keys"])
 def test_a_game_that_reacts_late_is_found_out(kind: str, lag_us: int) -> None:
-    estimate = estimate_lag(*played(kind, 11, lag_us=lag_us, seconds=60).parts)
+    estimate = estimate_lag(*played(kind, 11, lag_us=lag_us, seconds=40).parts)
     assert estimate.confident
     # A frame shows what came before it: half a frame's time is in the nature of the thing.
     assert estimate.lag_us == pytest.approx(lag_us, abs=FRAME_US)
@@ -95,7 +102,7 @@ def test_an_offset_is_found_from_keys_alone(breakout: Scene, offset_us: int) -> 
 
 @pytest.fixture(scope="module")
 def breakout() -> Scene:
-    return read_scene(SHARED / "breakout-320x420", keep=slice(0, 2400))
+    return read_scene(SHARED / "breakout-320x420", num_frames=1800)
 
 
 # Nothing to see
@@ -117,10 +124,11 @@ def test_a_still_or_unknown_picture_tells_nothing(by_mouse: Scene, value: float)
 
 def test_noise_in_a_still_picture_tells_nothing(by_mouse: Scene) -> None:
     rng = np.random.default_rng(5)
+    pictures = rng.integers(100, 110, (len(by_mouse.frame_us), 36, 64), np.uint8)
+    motion = motion_rows(pictures)
     for _ in range(20):
-        pictures = rng.integers(100, 110, (len(by_mouse.frame_us), 36, 64), np.uint8)
-        estimate = estimate_lag(by_mouse.frame_us, motion_rows(pictures), by_mouse.events)
-        assert not estimate.confident
+        shuffled = motion[rng.permutation(len(motion))]
+        assert not estimate_lag(by_mouse.frame_us, shuffled, by_mouse.events).confident
 
 
 @pytest.mark.parametrize("kind", ["mouse", "keys"])
@@ -129,7 +137,7 @@ def test_inputs_of_another_recording_are_not_believed(
 ) -> None:
     rng = np.random.default_rng(6)
     make = mouse_events if kind == "mouse" else key_events
-    for _ in range(12):
+    for _ in range(6):
         for scene in (by_mouse, by_keys, doom):
             start, stop = int(scene.frame_us[0]), int(scene.frame_us[-1])
             others = log_of(make(rng, start, stop))
@@ -138,11 +146,9 @@ def test_inputs_of_another_recording_are_not_believed(
 
 def test_shuffled_inputs_are_not_believed(by_mouse: Scene, by_keys: Scene, doom: Scene) -> None:
     rng = np.random.default_rng(7)
-    for _ in range(12):
+    for _ in range(6):
         for scene in (by_mouse, by_keys, doom):
-            times = scene.events.timestamp_us
-            waits = rng.permutation(np.diff(times, prepend=times[0]))
-            shuffled = replace(scene.events, timestamp_us=times[0] + np.cumsum(waits))
+            shuffled = shuffle(scene.events, rng)
             assert not estimate_lag(scene.frame_us, scene.motion, shuffled).confident
 
 
@@ -165,9 +171,9 @@ def test_gaps_and_idle_stretches_do_no_harm(by_mouse: Scene) -> None:
     assert estimate.lag_us == pytest.approx(0, abs=FRAME_US)
 
 
-def test_half_of_a_recording_without_inputs_does_no_harm(doom: Scene) -> None:
+def test_half_a_recording_without_inputs_does_no_harm(doom: Scene) -> None:
     times = doom.events.timestamp_us
-    first = select(doom.events, times < times[0] + 30_000_000)
+    first = select(doom.events, times < times[0] + 15_000_000)
     estimate = estimate_lag(doom.frame_us + 90_000, doom.motion, first)
     assert estimate.lag_us == pytest.approx(90_000, abs=FRAME_US)
 
@@ -207,12 +213,7 @@ def test_positions_of_a_pointer_count_as_moves(by_mouse: Scene) -> None:
 def test_auto_repeat_and_lost_presses_are_no_edges(by_keys: Scene) -> None:
     events = by_keys.events
     repeated = np.repeat(np.arange(len(events)), 3)
-    again = replace(
-        select(events, np.ones(len(events), bool)),
-        timestamp_us=events.timestamp_us[repeated],
-        **{name: getattr(events, name)[repeated] for name in ("device", "kind", "code", "value")},
-        raw_offsets=np.zeros(len(repeated) + 1, np.int64),
-    )
+    again = select(events, repeated)
     one, other = (estimate_lag(by_keys.frame_us, by_keys.motion, e) for e in (events, again))
     assert (one.lag_us, one.num_edges) == (other.lag_us, other.num_edges)
 
