@@ -110,7 +110,7 @@ def decode_chunk(
 def _checked(
     source: Path, chunk: Chunk, pictures: Iterable[_Timed], tolerant: bool
 ) -> Iterator[Frame]:
-    convert, glance = _RgbConverter(), _Glancer()
+    convert, glance = _RgbConverter(), GrayConverter()
     for pts, made_up, damaged, picture in _in_order(pictures, chunk):
         if damaged and not tolerant:
             raise corrupt(source, f"pts {pts}", "a picture with decoding errors")
@@ -142,25 +142,28 @@ class _RgbConverter:
         return np.ascontiguousarray(image)
 
 
-class _Glancer:
-    """Make a picture small and gray; keeps the scaler's tables."""
+class GrayConverter:
+    """Scale decoded pictures to the small gray ones that `motion` compares; keeps its tables."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
 
     def __call__(self, picture: VideoFrame) -> NDArray[np.uint8]:
+        """Return *motion.PICTURE_SIZE uint8: means over areas of the luma plane."""
         height, width = PICTURE_SIZE
         gray = self._reformatter.reformat(
             picture,
             width=width,
             height=height,
-            format="gray8",
+            format="gray",
             interpolation=Interpolation.AREA,
             threads=1,
         )
         plane = gray.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
-        return np.ascontiguousarray(rows[:, :width])
+        image: NDArray[np.uint8] = np.ndarray(
+            PICTURE_SIZE, np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 1)
+        )
+        return image.copy()
 
 
 class _Decoder:
@@ -347,7 +350,7 @@ def _from_planned(packets: Iterator[_Packet], chunk: Chunk) -> Iterator[_Packet]
 def _decode_stills(
     folder: Path, chunk: Chunk, tolerant: bool, on_progress: Callable[[], None] | None
 ) -> Iterator[Frame]:
-    convert, glance, last = _RgbConverter(), _Glancer(), NO_TIME
+    convert, glance, last = _RgbConverter(), GrayConverter(), NO_TIME
     for time_us, path in still_paths(folder)[chunk.first_packet : chunk.stop_packet]:
         if time_us == last:
             continue

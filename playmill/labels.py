@@ -96,7 +96,9 @@ def label(
         lag=_lag_json(lag, config),
     )
     _check_conservation(session, report)
-    report["gates"] = gates.evaluate(map(gates.parse_gate, config.require), report)
+    report["gates"] = gates.evaluate(
+        map(gates.parse_gate, config.require), report, latency_us=latency_us
+    )
     failure = gates.failed(session.log or session.session_id, report["gates"])
     if failure is not None:
         raise failure

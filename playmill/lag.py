@@ -121,7 +121,8 @@ def estimate_lag(
     scores = _Scores(size)
     for impulses in impulses_of(events, start_us, start_us + num_parts * size * GRID_US):
         index = (impulses.time_us - start_us) // GRID_US
-        on_grid = np.bincount(index, weights=impulses.value, minlength=num_parts * size)
+        on_grid = np.zeros(num_parts * size)
+        np.add.at(on_grid, index, impulses.value)
         correlations = spectra.correlate(on_grid.reshape(num_parts, size)[used], impulses.columns)
         scores.add(impulses, correlations)
     return scores.judge()
@@ -200,14 +201,15 @@ class _Spectra:
         correlations: NDArray[np.complex128] = np.fft.ifft(spectra, axis=-1)
         return correlations
 
-    def _whiten(self, signal: NDArray[np.floating]) -> NDArray[np.complex64]:
+    def _whiten(self, signal: NDArray[Any]) -> NDArray[np.complex64]:
         """Return the parts' spectra, divided by the root of their smooth mean power."""
         centred = signal - signal.mean(axis=1, keepdims=True)
         spectra = np.fft.rfft(centred, axis=1)[:, : self._used]
         power = (np.abs(spectra) ** 2).sum(axis=0)
         for _ in range(3):  # three boxes come close to a bell
             power = _box_filtered(power, self._smooth)
-        return (spectra / np.sqrt(power + 1e-12)).astype(np.complex64)
+        whitened: NDArray[np.complex64] = (spectra / np.sqrt(power + 1e-12)).astype(np.complex64)
+        return whitened
 
 
 def _box_filtered(values: NDArray[np.float64], half_width: int) -> NDArray[np.float64]:

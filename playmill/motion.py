@@ -121,7 +121,7 @@ def _signals(before: NDArray[np.int32], after: NDArray[np.int32]) -> NDArray[np.
 
 
 def _halved(pictures: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Sum squares of 2x2: a shift of the whole is sought on a coarser picture, so it may be larger."""
+    """Sum squares of 2x2: on a coarser picture, the whole may have moved farther."""
     rows = pictures[:, 0::2] + pictures[:, 1::2]
     return rows[:, :, 0::2] + rows[:, :, 1::2]
 
@@ -131,7 +131,7 @@ def _whole_shift(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (n,) dx and (n,) dy of the whole picture, blind to a change of brightness."""
     total, changed = before + after, (after - before)[:, 1:-1, 1:-1]
-    # Twice the gradient of the mean of both, times two: the factor 4 is taken out below.
+    # Four times the gradient of the mean of both.
     across = total[:, 1:-1, 2:] - total[:, 1:-1, :-2]
     down = total[:, 2:, 1:-1] - total[:, :-2, 1:-1]
     size = changed[0].size
@@ -139,7 +139,8 @@ def _whole_shift(
     def covariance(one: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.float64]:
         product = np.multiply(one, other, dtype=np.int64).sum(axis=(1, 2)) * size
         sums = one.sum(axis=(1, 2), dtype=np.int64) * other.sum(axis=(1, 2), dtype=np.int64)
-        return (product - sums) / size**2
+        found: NDArray[np.float64] = (product - sums) / size**2
+        return found
 
     floor = 16.0 * _COARSE_REGULARIZER
     xx, yy = covariance(across, across) + floor, covariance(down, down) + floor
@@ -167,4 +168,6 @@ def _cell_shifts(before: NDArray[np.int32], after: NDArray[np.int32]) -> NDArray
 
     size = (height // rows) * (width // columns)
     floor = 16.0 * _CELL_REGULARIZER * size
-    return -4.0 * summed(across * changed) / (summed(across * across) + floor) / width
+    shifts: NDArray[np.float64] = summed(across * changed) / (summed(across * across) + floor)
+    shifts *= -4.0 / width
+    return shifts
