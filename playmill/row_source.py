@@ -16,7 +16,7 @@ from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError, PartError
 from playmill.jobs import Commit
 from playmill.joined_frames import Frames
-from playmill.parts import read_part
+from playmill.parts import Promise, read_parts
 
 RowName = Literal["features", "images"]
 BLOCK_BYTES = 8 << 20
@@ -42,21 +42,20 @@ class PartRows:
 
     def dim(self) -> int:
         """Return D, the length of a feature."""
-        for folder, commit in zip(self.parts, self.commits, strict=True):
-            if commit.pts:
-                return int(next(_part_rows(folder, commit, "features")).shape[1])
+        for promise in self._promises("features"):
+            if promise.num_rows:
+                return int(next(read_parts([promise])).shape[1])
         raise AssertionError("join_frames has seen a frame")
 
     def damaged(self) -> list[Commit]:
         """Read everything; return the commits whose parts are not what they promise."""
         found = []
         for folder, commit in zip(self.parts, self.commits, strict=True):
+            one = PartRows([folder], [commit])
             try:
-                names: tuple[RowName, ...] = ("features", "images")
-                for name in names:
-                    if name in commit.digests:
-                        for _ in _part_rows(folder, commit, name):
-                            pass
+                for name in commit.digests:
+                    for _ in read_parts(one._promises(name)):
+                        pass
             except PartError:
                 found.append(commit)
         return found
@@ -64,15 +63,15 @@ class PartRows:
     def rows(self, name: RowName, frames: Frames) -> Iterator[NDArray[Any]]:
         """Yield the rows that `frames.keep` chooses."""
         start = 0
+        for block in read_parts(self._promises(name)):
+            chosen = frames.keep[start : start + len(block)]
+            start += len(block)
+            yield block if bool(chosen.all()) else block[chosen]
+
+    def _promises(self, name: str) -> Iterator[Promise]:
         for folder, commit in zip(self.parts, self.commits, strict=True):
-            for block in _part_rows(folder, commit, name):
-                chosen = frames.keep[start : start + len(block)]
-                start += len(block)
-                yield block if bool(chosen.all()) else block[chosen]
-
-
-def _part_rows(folder: Path, commit: Commit, name: RowName) -> Iterator[NDArray[Any]]:
-    return read_part(folder, name, num_rows=len(commit.pts), digest=commit.digests[name])
+            digest = commit.digests[name]
+            yield Promise(folder=folder, name=name, num_rows=len(commit.pts), digest=digest)
 
 
 @dataclass(frozen=True, slots=True)
