@@ -49,8 +49,11 @@ class RowReader:
         if stop <= start or not len(self._offsets):
             return np.asarray(self._node[start:stop])
         rows = self._rows
+        first = start // rows
+        if first == (stop - 1) // rows and not self._checked[first]:
+            return self._chunk(first)[start - first * rows : stop - first * rows]
         values = np.empty((stop - start, *self._row_shape), self._dtype)
-        for chunk in range(start // rows, (stop - 1) // rows + 1):
+        for chunk in range(first, (stop - 1) // rows + 1):
             begin, end = max(start, chunk * rows), min(stop, (chunk + 1) * rows)
             part = values[begin - start : end - start]
             if self._checked[chunk]:
