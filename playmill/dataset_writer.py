@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playmill import schema
+from playmill.chunk_writer import ChunkWriter
 from playmill.content import DatasetContent, FeatureBlocks, ImageBlocks
 from playmill.errors import DatasetError
 from playmill.inputs.events import DEVICES, KINDS, MASKS
@@ -190,15 +191,18 @@ def write_labels(file: h5py.File, content: DatasetContent) -> None:
 def _write_rows(node: Any, blocks: Iterable[NDArray[Any]], *, session_id: str) -> None:
     """Fill the array `node` with `blocks`, which must be exactly its rows."""
     filled = 0
+    chunks = ChunkWriter(node)
+    shape, dtype = node.shape, node.dtype  # which h5py asks HDF5 for, every time
     for block in blocks:
-        if block.shape[1:] != node.shape[1:] or block.dtype != node.dtype:
+        if block.shape[1:] != shape[1:] or block.dtype != dtype:
             found = f"a block of shape {block.shape} {block.dtype}"
-            raise DatasetError(session_id, f"{node.name} {node.shape} {node.dtype}: found {found}")
-        if filled + len(block) <= len(node):
-            node[filled : filled + len(block)] = block
+            raise DatasetError(session_id, f"{node.name} {shape} {dtype}: found {found}")
+        if filled + len(block) <= shape[0]:
+            chunks.append(block)
         filled += len(block)
-    if filled != len(node):
-        raise DatasetError(session_id, f"{node.name}: found {filled} rows, expected {len(node)}")
+    if filled != shape[0]:
+        raise DatasetError(session_id, f"{node.name}: found {filled} rows, expected {shape[0]}")
+    chunks.close()
 
 
 def write_features(file: h5py.File, features: FeatureBlocks, *, session_id: str) -> None:

@@ -14,6 +14,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -158,6 +159,18 @@ class Temporary:
         finally:
             spool.close()
         spool.raise_error()
+
+    @contextmanager
+    def flushing(self) -> Iterator[None]:
+        """Put the file on disk while the block reads it.
+
+        Raises:
+            OSError: the device failed.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="flush") as pool:
+            flush = pool.submit(os.fsync, self._fd)
+            yield
+            flush.result()  # an error is reported once: here, or to nobody
 
     def publish_new(self) -> bool:
         """Give the file its name if that is free; say whether it was.

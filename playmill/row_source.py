@@ -17,7 +17,7 @@ from playmill.errors import DatasetError, PartError
 from playmill.jobs import Commit
 from playmill.joined_frames import Frames
 from playmill.motion import ChunkMotion, join_motion
-from playmill.parts import read_part
+from playmill.parts import Promise, read_parts
 
 RowName = Literal["features", "images"]
 BLOCK_BYTES = 8 << 20
@@ -46,18 +46,19 @@ class PartRows:
 
     def dim(self) -> int:
         """Return D, the length of a feature."""
-        for folder, commit in zip(self.parts, self.commits, strict=True):
-            if commit.pts:
-                return int(next(_part_rows(folder, commit, "features")).shape[1])
+        for promise in self._promises("features"):
+            if promise.num_rows:
+                return int(next(read_parts([promise])).shape[1])
         raise AssertionError("join_frames has seen a frame")
 
     def damaged(self) -> list[Commit]:
         """Read everything; return the commits whose parts are not what they promise."""
         found = []
         for folder, commit in zip(self.parts, self.commits, strict=True):
+            one = PartRows([folder], [commit])
             try:
                 for name in commit.digests:
-                    for _ in _part_rows(folder, commit, name):
+                    for _ in read_parts(one._promises(name)):
                         pass
             except PartError:
                 found.append(commit)
@@ -66,33 +67,32 @@ class PartRows:
     def rows(self, name: RowName, frames: Frames) -> Iterator[NDArray[Any]]:
         """Yield the rows that `frames.keep` chooses."""
         start = 0
+        for block in read_parts(self._promises(name)):
+            chosen = frames.keep[start : start + len(block)]
+            start += len(block)
+            yield block if bool(chosen.all()) else block[chosen]
+
+    def _promises(self, name: str) -> Iterator[Promise]:
         for folder, commit in zip(self.parts, self.commits, strict=True):
-            for block in _part_rows(folder, commit, name):
-                chosen = frames.keep[start : start + len(block)]
-                start += len(block)
-                yield block if bool(chosen.all()) else block[chosen]
+            # The first and the last picture, twice the same of a chunk with a single one.
+            num_rows = 2 * bool(commit.pts) if name == "glances" else len(commit.pts)
+            digest = commit.digests[name]
+            yield Promise(folder=folder, name=name, num_rows=num_rows, digest=digest)
 
     def motion(self, frames: Frames) -> NDArray[np.float32]:
         """Join the motion of the chunks."""
-        joined = join_motion(
-            _chunk_motion(folder, commit)
-            for folder, commit in zip(self.parts, self.commits, strict=True)
-            if commit.pts
-        )
-        return joined[frames.keep]
+        motion = self._whole("motion")
+        glances = self._whole("glances")
+        chunks, start = [], 0
+        for place, commit in enumerate(commit for commit in self.commits if commit.pts):
+            first, last = glances[2 * place : 2 * place + 2]
+            stop = start + len(commit.pts)
+            chunks.append(ChunkMotion(rows=motion[start:stop], first=first, last=last))
+            start = stop
+        return join_motion(chunks)[frames.keep]
 
-
-def _chunk_motion(folder: Path, commit: Commit) -> ChunkMotion:
-    rows, (first, last) = (
-        np.concatenate(list(_part_rows(folder, commit, name))) for name in ("motion", "glances")
-    )
-    return ChunkMotion(rows=rows, first=first, last=last)
-
-
-def _part_rows(folder: Path, commit: Commit, name: str) -> Iterator[NDArray[Any]]:
-    # The first and the last picture, twice the same of a chunk with a single one.
-    num_rows = 2 * bool(commit.pts) if name == "glances" else len(commit.pts)
-    return read_part(folder, name, num_rows=num_rows, digest=commit.digests[name])
+    def _whole(self, name: str) -> NDArray[Any]:
+        return np.concatenate(list(read_parts(self._promises(name))))
 
 
 @dataclass(frozen=True, slots=True)

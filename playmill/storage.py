@@ -136,7 +136,8 @@ class DataStorage:
                 seal(file)
             failpoints.reached("publish:file-closed")
             if not target.exists():
-                _check(temporary.path, target)
+                with temporary.flushing():
+                    _check(temporary.path, target)
                 _claim(claim, target)
                 if temporary.publish_new():
                     return target
