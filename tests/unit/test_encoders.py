@@ -170,7 +170,8 @@ def test_the_built_in_encoders_are_described_without_torch() -> None:
 
 def test_the_preprocessing_describes_itself_completely() -> None:
     assert encoders.describe("efficientnet_lite0").preprocessing == (
-        "rgb uint8; resize 224x224 bilinear antialias; /255; mean 0.5,0.5,0.5; std 0.5,0.5,0.5"
+        "rgb uint8; resize 224x224 bilinear antialias, planes before rgb from 8x the pixels on;"
+        " /255; mean 0.5,0.5,0.5; std 0.5,0.5,0.5"
     )
     assert Preprocessing(size=(90, 160)).describe() == (
         "rgb uint8; resize 90x160 bilinear antialias; /255;"
