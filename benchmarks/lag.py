@@ -22,11 +22,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.frames import GrayConverter
 from playmill.inputs import READERS
 from playmill.inputs.events import DEVICES, KINDS, InputEvents
 from playmill.lag import estimate_lag
 from playmill.motion import motion_rows
+from playmill.pictures import GrayConverter
 
 OFFSETS_MS = (-400, -217, -100, 0, 100, 283, 400)
 """Added to the time of every frame; an input's effect is then seen that much later."""

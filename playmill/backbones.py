@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+SCALING = "planes before rgb from 8x the pixels on"
+"""How `pictures.PictureReader` scales; to be changed with whatever changes the bits of pictures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +43,8 @@ class Preprocessing:
             ",".join(f"{value:.9g}" for value in triple) for triple in (self.mean, self.std)
         )
         return (
-            f"rgb uint8; resize {height}x{width} bilinear antialias; /255; mean {mean}; std {std}"
+            f"rgb uint8; resize {height}x{width} bilinear antialias, {SCALING}; /255; mean {mean};"
+            f" std {std}"
         )
 
 

@@ -57,7 +57,8 @@ class PipelineConfig:
     batch_size: int = 8
     """Frames in one pass of the backbone; the last batch of a chunk is padded to it."""
     num_threads: int = 2
-    """Threads of one extracting process on a CPU. They can change the last bits of a feature."""
+    """Cores that one extracting process uses of a CPU: each computes batches of its own, so that
+    no feature depends on their number."""
     chunk_frames: int = 512
     """Target length of a chunk, in frames; chunks hold whole GOPs, so they are about as long."""
     device_class: DeviceClass = "cpu"
@@ -111,8 +112,12 @@ class PipelineConfig:
     def extraction(self) -> dict[str, Any]:
         """Return what decides the features: the part of the configuration in every parts key."""
         names = ("encoder", "weights_digest", "precision", "batch_size", "image_size")
-        chosen = {name: getattr(self, name) for name in names} | {"device": self.device_class}
-        return chosen | ({"threads": self.num_threads} if self.device_class == "cpu" else {})
+        return {name: getattr(self, name) for name in names} | {"device": self.device_class}
+
+    @property
+    def num_passes(self) -> int:
+        """Batches that go through the backbone side by side."""
+        return self.num_threads if self.device_class == "cpu" else 1
 
     def labelling(self) -> dict[str, Any]:
         """Return what decides how events are read and given to frames."""

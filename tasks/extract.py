@@ -70,7 +70,7 @@ def _extractor(store: Store, config: PipelineConfig) -> Extractor:
         config.device_class,
         config.precision,
         config.batch_size,
-        config.num_threads,
+        config.num_passes,
     )
 
 
@@ -82,7 +82,7 @@ def _load(
     device: str,
     precision: str,
     batch_size: int,
-    num_threads: int,
+    num_passes: int,
 ) -> Extractor:
     """Load the backbone once a process; another configuration takes its place."""
     # torch is imported here, in the process that extracts, and in none that only sends messages.
@@ -96,9 +96,9 @@ def _load(
         encoders.load(encoder, weights=weights, device=device),
         precision=precision,
         batch_size=batch_size,
-        num_threads=num_threads,
+        num_threads=1,
     )
-    return Extractor(processor, DecodeProcess())
+    return Extractor(processor, DecodeProcess(), num_passes)
 
 
 def _check_weights(extractor: Extractor, encoder: str, expected: str) -> None:

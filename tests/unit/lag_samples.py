@@ -13,9 +13,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.frames import GrayConverter
 from playmill.inputs import DEVICES, KINDS, READERS, InputEvents
 from playmill.motion import PICTURE_SIZE, motion_rows
+from playmill.pictures import GrayConverter
 
 Event = tuple[int, str, str, str, float, float]
 """time, kind, device, name or "", x, y"""

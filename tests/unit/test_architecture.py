@@ -54,7 +54,12 @@ def test_imports_point_from_workers_to_tasks_to_playmill(path: Path) -> None:
 
 
 HOMES = {
-    "av": {"playmill/frames.py", "playmill/video_index.py", "playmill/testing.py"},
+    "av": {
+        "playmill/frames.py",
+        "playmill/pictures.py",
+        "playmill/testing.py",
+        "playmill/video_index.py",
+    },
     "zarr": {"playmill/parts.py"},
     "torchvision": {"playmill/backbones.py"},
     "timm": {"playmill/backbones.py"},

@@ -37,7 +37,6 @@ FEATURES: dict[str, dict[str, Any]] = {
     "weights file": {"config": PipelineConfig(window_us=100_000, weights_digest="0" * 64)},
     "precision": {"config": PipelineConfig(window_us=100_000, precision="bf16")},
     "batch": {"config": PipelineConfig(window_us=100_000, batch_size=3)},
-    "threads": {"config": PipelineConfig(window_us=100_000, num_threads=1)},
     "device": {"config": PipelineConfig(window_us=100_000, device_class="cuda")},
     "pictures": {"config": PipelineConfig(window_us=100_000, image_size=(4, 4))},
 }
