@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from playmill.config import PipelineConfig, digest_of
 from playmill.manifest import JobPlan, SourceFile
+from playmill.refusals import Refusal
 from playmill.roots import RootedPath
 
 MAX_ATTEMPTS = 3
@@ -21,6 +22,7 @@ SILENCE_S = 60.0
 """A last try that nothing is known of counts as failed after this long: its lease may be lost with
 the queue, or taken just after the leases were listed."""
 
+Verb = Literal["ingest", "extract", "consolidate"]
 State = Literal[
     "queued", "planning", "extracting", "consolidating", "published", "failed", "cancelled"
 ]
@@ -39,6 +41,8 @@ class Request:
     """Unix time of the latest submission; the newest wins where two claim one session."""
     session_id: str | None = None
     """As far as it was known then, for people; what counts is the manifest's."""
+    urgent: bool = False
+    """Goes before everything that is not; changes neither the job's id nor its dataset."""
 
     @classmethod
     def make(
@@ -49,6 +53,7 @@ class Request:
         *,
         submitted_ns: int,
         session_id: str | None = None,
+        urgent: bool = False,
     ) -> Request:
         """Build a request; equal recordings, sources and configuration give an equal job id."""
         job_id = digest_of(
@@ -64,6 +69,7 @@ class Request:
             config=config,
             submitted_ns=submitted_ns,
             session_id=session_id,
+            urgent=urgent,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -76,6 +82,7 @@ class Request:
             "config": self.config.to_json(),
             "submitted_ns": self.submitted_ns,
             "session_id": self.session_id,
+            "urgent": self.urgent,
         }
 
     @classmethod
@@ -88,7 +95,42 @@ class Request:
             config=PipelineConfig.from_json(value["config"]),
             submitted_ns=value["submitted_ns"],
             session_id=value["session_id"],
+            urgent=value.get("urgent", False),  # a version without it may have written the file
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needs:
+    """What a job asks of those who work on it."""
+
+    urgent: bool = False
+    device_class: str = "cpu"
+    encoder: str = ""
+    weights_digest: str | None = None
+    root: str = ""
+    """Root that its recording lies under."""
+    source_bytes: int = 0
+
+    @classmethod
+    def of(cls, request: Request) -> Needs:
+        """Return what a request asks for."""
+        return cls(
+            urgent=request.urgent,
+            device_class=request.config.device_class,
+            encoder=request.config.encoder,
+            weights_digest=request.config.weights_digest,
+            root=request.recording.root,
+            source_bytes=sum(source.size for source in request.sources),
+        )
+
+    def fit(self, verb: str, planned_weights: str | None) -> str:
+        """Return a name for all steps that a worker can do either all of, or none.
+
+        Args:
+            planned_weights: digest of the weights in the job's plan; None before it is planned.
+        """
+        kind = [verb, self.device_class, self.encoder, self.weights_digest, self.root]
+        return digest_of(kind, planned_weights)[:32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +175,7 @@ class Commit:
 class Step:
     """One task of a job, by the name that messages, leases and attempts know it by."""
 
-    verb: Literal["ingest", "extract", "consolidate"]
+    verb: Verb
     job_id: str
     chunk_index: int | None = None
     parts_key: str | None = None
@@ -180,6 +222,21 @@ class JobFacts:
     failed: str | None = None
     """The reason."""
     cancelled: bool = False
+    needs: Needs = Needs()
+    refused: tuple[Refusal, ...] = ()
+    """What every worker that listens says against its next step; (): one can, or none listens."""
+
+    @property
+    def next_verb(self) -> Verb:
+        """What is to be done next, if it has not ended."""
+        if self.plan is None:
+            return "ingest"
+        return "extract" if len(self.committed) < len(self.plan.chunk_frames) else "consolidate"
+
+    @property
+    def fit(self) -> str:
+        """`Needs.fit` of its next step."""
+        return self.needs.fit(self.next_verb, self.plan.weights_digest if self.plan else None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,7 +280,7 @@ def remaining(facts: JobFacts, *, now_s: float) -> list[Action]:
     """Say what is to be done for a job now: a pure function of what is stored.
 
     A step that somebody works on, or that waits in the queue, needs nothing. One that failed
-    too often, or hopelessly, fails the job.
+    too often, or hopelessly, fails the job. What nobody can do is not sent, and waits.
     """
     actions: list[Action] = []
     for step in open_steps(facts):
@@ -234,7 +291,7 @@ def remaining(facts: JobFacts, *, now_s: float) -> list[Action]:
             if tried.error is None and now_s < tried.seen_s + SILENCE_S:
                 continue
             return [Fail(job_id=facts.job_id, reason=_reason(step, tried))]
-        if now_s >= tried.failed_at_s + RETRY_DELAY_S[tried.begun]:
+        if not facts.refused and now_s >= tried.failed_at_s + RETRY_DELAY_S[tried.begun]:
             actions.append(Send(step=step))
     return actions
 
