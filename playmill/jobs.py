@@ -5,7 +5,8 @@ Everything here is a value or a pure function of values; `store.py` reads and wr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -183,9 +184,11 @@ class Step:
     @property
     def name(self) -> str:
         """The step's identity: extraction belongs to the parts, so that jobs share it."""
-        if self.verb == "extract":
-            return f"extract:{self.parts_key}:{self.chunk_index}"
-        return f"{self.verb}:{self.job_id}"
+        return _name(self.verb, self.job_id, self.parts_key, self.chunk_index)
+
+
+def _name(verb: Verb, job_id: str, parts_key: str | None, chunk_index: int | None) -> str:
+    return f"{verb}:{job_id}" if chunk_index is None else f"extract:{parts_key}:{chunk_index}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,6 +204,9 @@ class Attempts:
     """Unix time of the last sign of life of try MAX_ATTEMPTS; 0 for those before it."""
     hopeless: bool = False
     """Trying again cannot help."""
+
+
+_UNTRIED = Attempts()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,7 +237,8 @@ class JobFacts:
         """What is to be done next, if it has not ended."""
         if self.plan is None:
             return "ingest"
-        return "extract" if len(self.committed) < len(self.plan.chunk_frames) else "consolidate"
+        complete = self.committed.issuperset(range(len(self.plan.chunk_frames)))
+        return "consolidate" if complete else "extract"
 
     @property
     def fit(self) -> str:
@@ -259,40 +266,52 @@ Action = Send | Fail
 
 def open_steps(facts: JobFacts) -> list[Step]:
     """Return the steps that are neither done nor behind one that is not done."""
+    return [_step(facts, chunk_index) for chunk_index in _open_chunks(facts)]
+
+
+def _open_chunks(facts: JobFacts) -> Iterable[int | None]:
+    """Return the chunks of the open steps; None stands for a step that is of no chunk."""
     if facts.published or facts.failed is not None or facts.cancelled:
-        return []
+        return ()
     if facts.plan is None:
-        return [Step(verb="ingest", job_id=facts.job_id)]
-    missing = [
-        Step(
-            verb="extract",
-            job_id=facts.job_id,
-            chunk_index=index,
-            parts_key=facts.plan.parts_key,
-        )
-        for index in range(len(facts.plan.chunk_frames))
-        if index not in facts.committed
-    ]
-    return missing or [Step(verb="consolidate", job_id=facts.job_id)]
+        return (None,)
+    missing = [i for i in range(len(facts.plan.chunk_frames)) if i not in facts.committed]
+    return missing or (None,)
 
 
-def remaining(facts: JobFacts, *, now_s: float) -> list[Action]:
+def _step(facts: JobFacts, chunk_index: int | None) -> Step:
+    return Step(
+        verb=facts.next_verb,
+        job_id=facts.job_id,
+        chunk_index=chunk_index,
+        parts_key=facts.plan.parts_key if facts.plan and chunk_index is not None else None,
+    )
+
+
+def remaining(facts: JobFacts, *, now_s: float, most: int = sys.maxsize) -> list[Action]:
     """Say what is to be done for a job now: a pure function of what is stored.
 
     A step that somebody works on, or that waits in the queue, needs nothing. One that failed
     too often, or hopelessly, fails the job. What nobody can do is not sent, and waits.
+
+    Args:
+        most: how many steps there is room for; a failure is found in any case.
     """
     actions: list[Action] = []
-    for step in open_steps(facts):
-        tried = facts.attempts.get(step.name, Attempts())
-        if step.name in facts.busy:
+    verb, parts_key = facts.next_verb, facts.plan.parts_key if facts.plan else None
+    for chunk_index in _open_chunks(facts):
+        # The name alone: most of many steps are asked for no more.
+        name = _name(verb, facts.job_id, parts_key, chunk_index)
+        if name in facts.busy:
             continue
+        tried = facts.attempts.get(name, _UNTRIED)
         if tried.hopeless or tried.begun >= MAX_ATTEMPTS:
             if tried.error is None and now_s < tried.seen_s + SILENCE_S:
                 continue
-            return [Fail(job_id=facts.job_id, reason=_reason(step, tried))]
-        if not facts.refused and now_s >= tried.failed_at_s + RETRY_DELAY_S[tried.begun]:
-            actions.append(Send(step=step))
+            return [Fail(job_id=facts.job_id, reason=_reason(_step(facts, chunk_index), tried))]
+        is_due = now_s >= tried.failed_at_s + RETRY_DELAY_S[tried.begun]
+        if is_due and not facts.refused and len(actions) < most:
+            actions.append(Send(step=_step(facts, chunk_index)))
     return actions
 
 
@@ -312,7 +331,6 @@ def state_of(facts: JobFacts) -> State:
         return "failed"
     if facts.cancelled:
         return "cancelled"
-    steps = open_steps(facts)
-    if steps[0].verb == "ingest":
-        return "planning" if steps[0].name in facts.running else "queued"
-    return "extracting" if steps[0].verb == "extract" else "consolidating"
+    if facts.plan is None:
+        return "planning" if _step(facts, None).name in facts.running else "queued"
+    return "extracting" if facts.next_verb == "extract" else "consolidating"

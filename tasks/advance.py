@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from playmill.jobs import Fail, JobFacts, Send, Step, remaining
+from playmill.jobs import Fail, JobFacts, Step, remaining
 from playmill.store import Store
 from tasks import broker
 from tasks.fit import Fitness
@@ -54,15 +54,17 @@ def advance(
         tell(facts)
         if facts.plan is None:
             wanting.add(_line(facts, "extract"))
-        for turn, action in enumerate(remaining(facts, now_s=time.time())):
+        line = _line(facts, facts.next_verb)
+        share = shares.setdefault(line, Share(seen.room(*line)))
+        # One more than there is room for, so that it is known that something was left.
+        actions = remaining(facts, now_s=time.time(), most=share.room + 1)
+        for turn, action in enumerate(actions):
             if isinstance(action, Fail):
                 fail(store, action)
-            elif isinstance(action, Send):
-                line = _line(facts, action.step.verb)
-                share = shares.setdefault(line, Share(seen.room(*line)))
-                limit_s = time_limit_s(facts, action.step)
-                if not share.offer((action.step, limit_s), turn=turn, order=order):
-                    break
+                break
+            entry = (action.step, time_limit_s(facts, action.step))
+            if not share.offer(entry, turn=turn, order=order):
+                break
     # What finds no room waits on the store, where it costs nothing.
     for (queue, _), share in shares.items():
         for step, limit_s in share.picked():

@@ -15,7 +15,7 @@ class Share(Generic[T]):
     """
 
     def __init__(self, room: int) -> None:
-        self._room = max(0, room)
+        self.room = max(0, room)
         self._picked: list[tuple[int, int, T]] = []  # a heap with the worst place on top
         self.left_over = False
         """Something found no room."""
@@ -28,7 +28,7 @@ class Share(Generic[T]):
             order: the job's place among the jobs.
         """
         place = (-turn, -order)
-        if len(self._picked) < self._room:
+        if len(self._picked) < self.room:
             heapq.heappush(self._picked, (*place, item))
             return True
         self.left_over = True

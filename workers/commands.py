@@ -24,12 +24,13 @@ from playmill.errors import PlaymillError, UsageError
 from playmill.jobs import OPEN_STATES, JobFacts, state_of
 from playmill.options import Wanted, takes_config
 from playmill.recording import discover
+from playmill.refusals import forget as forget_refusals
 from playmill.store import Store
 from tasks import app as tasks_app
 from tasks import broker
 from tasks.advance import advance, open_jobs
 from tasks.collect import collect, drop_parts_of, find_garbage
-from tasks.leftovers import find_leftovers, sweep
+from tasks.leftovers import STALE_S, find_leftovers, sweep
 from tasks.nightly import begin, finish, go_on
 from tasks.reconcile import reconcile as reconcile_store
 from tasks.settings import Settings
@@ -309,6 +310,8 @@ def gc(
         print(f"{leftover.path}  {leftover.bytes / 1e6:.1f} MB  left by somebody who was killed")
         if not dry_run:
             sweep(leftover)
+    if not dry_run:
+        forget_refusals(store.root, older_s=time.time() - STALE_S)
     print(f"{total / 1e6:.1f} MB {'would be' if dry_run else 'were'} deleted")
 
 
