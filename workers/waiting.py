@@ -44,18 +44,18 @@ class Waiting:
     def _reason(self, facts: JobFacts) -> str | None:
         if state_of(facts) not in OPEN_STATES:
             return None
-        if any(step.name in facts.running for step in open_steps(facts)):
-            return None
         if self._listeners is None:
             return f"no Redis answers at {self._broker_url}; start it"
         verb, device = facts.next_verb, facts.needs.device_class
         queue = queue_of(verb, device=device, urgent=False)
         able = {worker for worker, queues in self._listeners.items() if queue in queues}
+        no = {r.worker: r for r in self._fitness.refusals(facts) if r.worker in able}
+        if able and not no:
+            return None
+        if any(step.name in facts.running for step in open_steps(facts)):
+            return None
         if not able:
             return self._nobody(verb, device)
-        no = {r.worker: r for r in self._fitness.refusals(facts) if r.worker in able}
-        if not no:
-            return None
         who = "no worker that listens can do it" if able == no.keys() else "some workers cannot"
         reasons = {refusal.reason: refusal for refusal in no.values()}
         return f"{who}; {'; '.join(map(str, reasons.values()))}"
