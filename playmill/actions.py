@@ -7,11 +7,12 @@ frame whose event they are.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.inputs.events import DEVICES, KINDS, InputEvents
+from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents
 from playmill.inputs.w3c import w3c_code
 from playmill.synchronizer import (
     INT64_MAX,
@@ -22,7 +23,8 @@ from playmill.synchronizer import (
     spans,
 )
 
-_PRESS, _RELEASE = KINDS.index("press"), KINDS.index("release")
+_PRESS, _RELEASE, _STATE = (KINDS.index(kind) for kind in ("press", "release", "state"))
+_POSITION = KINDS.index("position")
 _MOVE, _SCROLL, _AXIS = KINDS.index("move"), KINDS.index("scroll"), KINDS.index("axis")
 _KEYBOARD = DEVICES.index("keyboard")
 _POINTERS = (DEVICES.index("mouse"), DEVICES.index("gamepad"))
@@ -64,6 +66,10 @@ class Actions:
     """(A,) names of axes, sorted; "gamepad:x" where names meet."""
     axes: NDArray[np.float32]
     """(N, A) last value before the end of the span, assigned or not; 0 before the first."""
+    mask_names: tuple[str, ...]
+    """(X,) names of the masks that the log has, in the order of MASKS."""
+    masks: NDArray[np.uint8]
+    """(N, X) 1: some of the frame's time, to the next frame, lies in a span of that name."""
     span_us: NDArray[np.int64]
     """(N, 2) half-open span of t'; `synchronizer.spans`."""
     valid: NDArray[np.uint8]
@@ -109,7 +115,7 @@ class _Transitions:
     press: NDArray[np.bool_]
     """True: from up to down."""
     frame: NDArray[np.int64]
-    """Frame that it is assigned to, -1 where none."""
+    """Frame that it is assigned to, -1 where none; snapshots are counted in none."""
     shown_any: NDArray[np.int64]
     """First frame whose span begins after it; N where none does."""
     shown_held: NDArray[np.int64]
@@ -147,9 +153,12 @@ def build(frame_us: NDArray[np.int64], events: InputEvents, alignment: Alignment
     key_names = tuple(events.codes[code] for code in key_codes)
     span_us = spans(frame_us, policy=alignment.policy, window_us=alignment.window_us)
     known = np.minimum(frames.begin, frames.held) >= unknown_until
+    mask_names, masks = _masks(frame_us, events, alignment.latency_us)
+    if "unknown" in mask_names:
+        known &= masks[:, mask_names.index("unknown")] == 0
     return Actions(
         key_names=key_names,
-        w3c_codes=tuple(w3c_code(name) for name in key_names),
+        w3c_codes=_w3c_codes(events, key_codes),
         keys=keys.held,
         keys_any=keys.any,
         key_presses=keys.presses,
@@ -159,11 +168,13 @@ def build(frame_us: NDArray[np.int64], events: InputEvents, alignment: Alignment
         buttons_any=buttons.any,
         button_presses=buttons.presses,
         button_releases=buttons.releases,
-        mouse=_sums(events, alignment, _MOVE),
+        mouse=_mouse(events, alignment),
         mouse_unit=events.mouse_unit,
         scroll=_sums(events, alignment, _SCROLL),
         axis_names=axis_names,
         axes=_last_values(events, axis_codes, frames.end),
+        mask_names=mask_names,
+        masks=masks,
         span_us=span_us,
         valid=(_whole(frame_us, span_us, alignment) & known).astype(np.uint8),
         auto_repeats=auto_repeats,
@@ -183,6 +194,31 @@ def _locate(frame_us: NDArray[np.int64], events: InputEvents, alignment: Alignme
     return _Frames(begin=begin, end=end, held=held)
 
 
+def _w3c_codes(events: InputEvents, key_codes: NDArray[np.int64]) -> tuple[str, ...]:
+    if events.w3c_codes is not None:
+        return tuple(events.w3c_codes[code] for code in key_codes)
+    return tuple(w3c_code(events.codes[code]) for code in key_codes)
+
+
+def _masks(
+    frame_us: NDArray[np.int64], events: InputEvents, latency_us: int
+) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
+    """Return the names of the log's masks, and (N, X) which frames they touch.
+
+    A frame's time is that on screen: up to the next frame; the last one has its own microsecond.
+    """
+    names = tuple(name for name in MASKS if any(mask.name == name for mask in events.masks))
+    masks = np.zeros((len(frame_us), len(names)), np.uint8)
+    for mask in events.masks:
+        start, stop = mask.start_us + latency_us, mask.stop_us + latency_us
+        first = max(int(np.searchsorted(frame_us, start, side="right")) - 1, 0)
+        last = int(np.searchsorted(frame_us, stop))
+        if first == len(frame_us) - 1 and start > int(frame_us[-1]):
+            continue
+        masks[first:last, names.index(mask.name)] = 1
+    return names, masks
+
+
 def _roles(events: InputEvents) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return (C,) is an axis, (C,) is a button, for the codes of mouse and gamepad.
 
@@ -193,8 +229,14 @@ def _roles(events: InputEvents) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     axis = np.zeros(len(events.codes), bool)
     axis[events.code[coded & (events.kind == _AXIS)]] = True
     switch = np.zeros(len(events.codes), bool)
-    switch[events.code[coded & (events.kind <= _RELEASE)]] = True
+    switch[events.code[coded & _switching(events)]] = True
     return pointer & axis, pointer & (switch | ~axis)
+
+
+def _switching(events: InputEvents) -> NDArray[np.bool_]:
+    """Return (M,) whether an event says that something went, or is, down or up."""
+    switches: NDArray[np.bool_] = (events.kind <= _RELEASE) | (events.kind == _STATE)
+    return switches
 
 
 def _columns(
@@ -214,30 +256,31 @@ def _transitions(
     events: InputEvents, alignment: Alignment, frames: _Frames
 ) -> tuple[_Transitions, int, int, int]:
     """Find what changed; count what did not; say after how many events all state is known."""
-    switches = np.flatnonzero((events.kind <= _RELEASE) & (events.code >= 0))
+    switches = np.flatnonzero(_switching(events) & (events.code >= 0))
     switches = switches[np.argsort(events.code[switches], kind="stable")]
     code = events.code[switches]
-    press = events.kind[switches] == _PRESS
+    stated = events.kind[switches] == _STATE  # by a snapshot of what is held
+    press = (events.kind[switches] == _PRESS) | (stated & (events.value[switches, 0] != 0))
     first = np.ones(len(switches), bool)
     first[1:] = code[1:] != code[:-1]
     down = np.zeros(len(switches), bool)  # before the event
     down[1:] = press[:-1] & ~first[1:]
     changed = press != down
     # A first event that is a release says that the key was down when logging began.
-    unknown = switches[first & ~press]
+    unknown = switches[first & ~press & ~stated]
     event = switches[changed]
     changes = _Transitions(
         event=event,
         code=code[changed],
         press=press[changed],
-        frame=alignment.frame[event],
+        frame=np.where(stated[changed], -1, alignment.frame[event]),
         shown_any=np.searchsorted(frames.begin, event, side="right"),
         shown_held=np.searchsorted(frames.held, event, side="right"),
     )
     return (
         changes,
-        int(np.count_nonzero(press & down)),
-        int(np.count_nonzero(~press & ~down)),
+        int(np.count_nonzero(press & down & ~stated)),
+        int(np.count_nonzero(~press & ~down & ~stated)),
         int(unknown.max()) + 1 if len(unknown) else 0,
     )
 
@@ -274,13 +317,34 @@ def _down(shown: NDArray[np.int64], num_frames: int) -> NDArray[np.uint8]:
     return (np.cumsum(changes) & 1).astype(np.uint8)
 
 
-def _sums(events: InputEvents, alignment: Alignment, kind: int) -> NDArray[np.float32]:
-    """Return (N, 2) the sum of the values of each frame's events of one kind."""
+def _sums(
+    events: InputEvents, alignment: Alignment, kind: int, value: NDArray[Any] | None = None
+) -> NDArray[np.float32]:
+    """Return (N, 2) the sum of the values of each frame's events of one kind.
+
+    Args:
+        value: (M, 2) in place of `events.value`.
+    """
+    value = events.value if value is None else value
     num_frames = len(alignment.offsets) - 1
     chosen = np.flatnonzero((events.kind == kind) & (alignment.frame >= 0))
     frame = alignment.frame[chosen]
-    sums = [np.bincount(frame, events.value[chosen, axis], minlength=num_frames) for axis in (0, 1)]
+    sums = [np.bincount(frame, value[chosen, axis], minlength=num_frames) for axis in (0, 1)]
     return np.column_stack(sums).astype(np.float32)
+
+
+def _mouse(events: InputEvents, alignment: Alignment) -> NDArray[np.float32]:
+    """Return (N, 2) the sum of each frame's moves.
+
+    A log that knows only where the pointer was has a move at every position but the first: the way
+    from the one before.
+    """
+    if bool((events.kind == _MOVE).any()):
+        return _sums(events, alignment, _MOVE)
+    at = np.flatnonzero(events.kind == _POSITION)
+    ways = np.zeros(events.value.shape, np.float64)
+    ways[at[1:]] = np.diff(events.value[at].astype(np.float64), axis=0)
+    return _sums(events, alignment, _POSITION, ways)
 
 
 def _last_values(

@@ -158,6 +158,15 @@ def plan(
 
 
 @app.command()
+def formats() -> None:
+    """List the formats of input logs that can be read, plug-ins included."""
+    from playmill.inputs import readers
+
+    for name, reader in readers().items():
+        typer.echo(f"{name:20} {(type(reader).__doc__ or '').strip().splitlines()[0]}")
+
+
+@app.command()
 def encoders() -> None:
     """List the forms of an encoder's name."""
     from playmill.encoders import list_encoders

@@ -12,17 +12,22 @@ from typing import Any, Literal, get_args
 
 from playmill.errors import UsageError
 
-Policy = Literal["following", "preceding", "nearest", "window"]
+Policy = Literal["following", "preceding", "nearest", "window", "line"]
 Precision = Literal["fp32", "bf16", "fp16"]
 DeviceClass = Literal["cpu", "cuda"]
 
-POLICIES: tuple[str, ...] = get_args(Policy)
+POLICIES: tuple[str, ...] = get_args(Policy)[:-1]
+"""Rules that compare times, and that a user may choose from."""
+LINE_POLICY = "line"
+"""The policy of logs whose lines belong to frames by their order: no choice, but a fact."""
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 DEVICE_CLASSES: tuple[str, ...] = get_args(DeviceClass)
 
 MAX_TIME_US = 2**62
 """Times and differences of times lie below this, so that their sums fit into 64 bits."""
 
+READER_POLICY: Literal["reader"] = "reader"
+"""`policy` value that means: the default of the recording's reader (following, or line)."""
 READER_WINDOW = -1
 """`window_us` value that means: the default of the recording's reader (100 ms, or none)."""
 
@@ -59,24 +64,31 @@ class PipelineConfig:
     """Kind of device that computes the features."""
     image_size: tuple[int, int] | None = None
     """(height, width) of the pictures stored in /frames/image; None: none are stored."""
-    policy: Policy = "following"
-    """Rule that gives events to frames (`synchronizer.py`)."""
+    policy: Policy | Literal["reader"] = READER_POLICY
+    """Rule that gives events to frames (`synchronizer.py`); READER_POLICY: the reader's."""
     window_us: int | None = READER_WINDOW
     """Largest |t' - t[i]| of an assigned event; None: unbounded; READER_WINDOW: the reader's."""
     latency_us: int = 0
     """Added to event times before assignment; positive: an event's effect is seen later."""
     pts_zero_us: int | None = None
-    """Unix time of pts 0 for a video without session.json; None: unknown."""
+    """Unix time of pts 0 for a recording that does not say it; None: unknown."""
+    input_format: str | None = None
+    """Reader of the logs beside bare videos; None: found by looking at the files."""
+    keep_text: bool = False
+    """Keep typed text and window titles, which are dropped unless asked for."""
+    controls: tuple[tuple[str, str], ...] = ()
+    """(input name, its meaning in the game), added to those of session.json."""
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("policy", POLICIES),
+            ("policy", (*POLICIES, LINE_POLICY, READER_POLICY)),
             ("precision", PRECISIONS),
             ("device_class", DEVICE_CLASSES),
         ):
             value = getattr(self, name)
             if value not in allowed:
-                raise UsageError(f"unknown {name} {value!r}; choose one of {', '.join(allowed)}")
+                choice = ", ".join(item for item in allowed if item != READER_POLICY)
+                raise UsageError(f"unknown {name} {value!r}; choose one of {choice}")
         for name in ("batch_size", "num_threads", "chunk_frames"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -85,6 +97,8 @@ class PipelineConfig:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must lie within +-2**62")
         if self.window_us is not None and self.window_us < 0 and self.window_us != READER_WINDOW:
             raise UsageError(f"window_us is {self.window_us}; it must be 0 or more, or None")
+        if self.policy == LINE_POLICY and self.latency_us:
+            raise UsageError("policy 'line' gives line i to frame i; it has no latency")
         if self.policy == "window" and self.window_us is None:
             raise UsageError("policy 'window' needs a window; give --window-ms a number")
         if self.image_size is not None and min(self.image_size) < 1:
@@ -108,4 +122,5 @@ class PipelineConfig:
             raise UsageError(f"unknown configuration values: {', '.join(unknown)}")
         size = value.get("image_size")
         image_size = None if size is None else (int(size[0]), int(size[1]))
-        return cls(**{**value, "image_size": image_size})
+        controls = tuple((str(name), str(meaning)) for name, meaning in value.get("controls", ()))
+        return cls(**{**value, "image_size": image_size, "controls": controls})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from playmill import __version__, actions, synchronizer
+from playmill.config import READER_POLICY, PipelineConfig
 from playmill.encoders import feature_key
 from playmill.errors import ClockError, SourceChanged
-from playmill.inputs import InputEvents, reader_for
+from playmill.inputs import InputEvents, ReadOptions, reader_for
 from playmill.jobs import Commit
 from playmill.joined_frames import Frames, join_frames
-from playmill.manifest import DEFAULT_WINDOW_US, Manifest, file_digest
+from playmill.manifest import DEFAULT_WINDOW_US, Manifest, file_digest, sides_digest
+from playmill.plan import frame_times_us
 from playmill.recording import Recording
 from playmill.row_source import RowSource
 from playmill.storage import DatasetContent, DataStorage, FeatureBlocks, ImageBlocks
@@ -43,14 +45,15 @@ def read_events(recording: Recording, manifest: Manifest) -> InputEvents:
         SourceChanged: log or session.json is not the one that was planned.
     """
     events = InputEvents.none()
-    if recording.log is not None:
-        events = reader_for(recording.reader).read(recording.log)
+    if recording.log_files is not None:
+        events = reader_for(recording.reader).read(recording.log_files, _options(manifest))
     # After reading, so that it is the digest of what was read.
-    for path, digest in (
-        (recording.log, manifest.log_digest),
-        (recording.session_file, manifest.session_digest),
+    for path, found, digest in (
+        (recording.log, file_digest(recording.log), manifest.log_digest),
+        (recording.session_file, file_digest(recording.session_file), manifest.session_digest),
+        (recording.path, sides_digest(recording), manifest.sides_digest),
     ):
-        if file_digest(path) != digest:
+        if found != digest:
             raise SourceChanged(
                 str(path or recording.path),
                 "",
@@ -59,6 +62,17 @@ def read_events(recording: Recording, manifest: Manifest) -> InputEvents:
                 "Submit the recording again once nothing writes to it.",
             )
     return events
+
+
+def _options(manifest: Manifest) -> ReadOptions:
+    line_us = None
+    if manifest.line_pts is not None:
+        line_us = frame_times_us(
+            np.array(manifest.line_pts, np.int64),
+            time_base=manifest.time_base,
+            pts_zero_us=manifest.pts_zero_us,
+        )
+    return ReadOptions(line_us=line_us, keep_text=manifest.config.keep_text)
 
 
 def check_overlap(
@@ -120,6 +134,7 @@ def consolidate(
     events = read_events(recording, manifest)
     overlap = check_overlap(recording, events, frames, manifest)
     config = manifest.config
+    assert config.policy != READER_POLICY  # filled in when the manifest was made
     alignment = synchronizer.align(
         frames.timestamp_us,
         events.timestamp_us,
@@ -148,6 +163,7 @@ def consolidate(
         events=events,
         alignment=alignment,
         actions=actions.build(frames.timestamp_us, events, alignment),
+        controls=controls(recording.metadata, config),
     )
     features = FeatureBlocks(
         key=feature_key(config.encoder, config.weights_digest),
@@ -172,6 +188,15 @@ def consolidate(
         unassigned_events=alignment.unassigned,
         rejected_lines=events.rejected.total,
         warnings=tuple(content.warnings),
+    )
+
+
+def controls(metadata: Mapping[str, Any], config: PipelineConfig) -> dict[str, str]:
+    """Return what inputs mean in the game: what session.json says, then what the user says."""
+    own = metadata.get("controls")
+    pairs = own.items() if isinstance(own, dict) else ()
+    return {name: meaning for name, meaning in pairs if isinstance(meaning, str)} | dict(
+        config.controls
     )
 
 

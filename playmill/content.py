@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -48,6 +48,10 @@ class DatasetContent:
     """Which event belongs to which frame."""
     actions: Actions
     """What the player did, frame by frame."""
+    controls: Mapping[str, str] = field(default_factory=dict)
+    """Input name -> meaning in the game."""
+    report: Mapping[str, Any] = field(default_factory=dict)
+    """How good the alignment is (`alignment_report`)."""
 
     def __post_init__(self) -> None:
         count = len(self.timestamp_us)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from playmill import schema
 from playmill.content import DatasetContent, FeatureBlocks, ImageBlocks
 from playmill.errors import DatasetError
-from playmill.inputs.events import DEVICES, KINDS
+from playmill.inputs.events import DEVICES, KINDS, MASKS
 from playmill.publication import Spool
 from playmill.verify import text_digest
 
@@ -75,10 +75,19 @@ def _arrays(content: DatasetContent) -> dict[str, tuple[Any, dict[str, Any]]]:
     """Return every array outside /features and /frames/image: path -> (values, attributes)."""
     events, rejected, actions = content.events, content.events.rejected, content.actions
     alignment = content.alignment
-    keys = {"names": actions.key_names, "w3c_codes": actions.w3c_codes}
-    buttons = {"names": actions.button_names}
+    keys = {
+        "names": actions.key_names,
+        "w3c_codes": actions.w3c_codes,
+        "meanings": _meanings(content, actions.key_names),
+    }
+    buttons = {
+        "names": actions.button_names,
+        "meanings": _meanings(content, actions.button_names),
+    }
     time_base = f"{content.time_base.numerator}/{content.time_base.denominator}"
     clock = {"time_base": time_base, "pts_zero_us": content.pts_zero_us}
+    mask_names = [MASKS.index(mask.name) for mask in events.masks]
+    mask_spans = [(mask.start_us, mask.stop_us) for mask in events.masks]
     arrays: dict[str, tuple[Any, dict[str, Any]]] = {
         "/frames/timestamp_us": (content.timestamp_us, {}),
         "/frames/pts": (content.pts, clock),
@@ -96,12 +105,15 @@ def _arrays(content: DatasetContent) -> dict[str, tuple[Any, dict[str, Any]]]:
         "/inputs/rejected_reason": (_texts(rejected.reason), {}),
         "/inputs/rejected_raw": (rejected.raw, {}),
         "/inputs/rejected_raw_offsets": (rejected.raw_offsets, {}),
+        "/inputs/mask": (np.array(mask_names, np.uint8), {"names": MASKS}),
+        "/inputs/mask_span_us": (np.array(mask_spans, np.int64).reshape(-1, 2), {}),
         "/sync/frame": (alignment.frame, {}),
         "/sync/offsets": (alignment.offsets, {}),
         "/sync/events": (alignment.events, {}),
         "/actions/mouse": (actions.mouse, {"unit": actions.mouse_unit}),
         "/actions/scroll": (actions.scroll, {}),
         "/actions/axes": (actions.axes, {"names": actions.axis_names}),
+        "/actions/masks": (actions.masks, {"names": actions.mask_names}),
         "/actions/span_us": (actions.span_us, {}),
         "/actions/valid": (actions.valid, {}),
     }
@@ -110,6 +122,14 @@ def _arrays(content: DatasetContent) -> dict[str, tuple[Any, dict[str, Any]]]:
     for name in ("buttons", "buttons_any", "button_presses", "button_releases"):
         arrays[f"/actions/{name}"] = (getattr(actions, name), buttons)
     return arrays
+
+
+def _meanings(content: DatasetContent, names: Sequence[str]) -> list[str]:
+    """Return what each input does in the game, "" where nobody says it."""
+    # Where a mouse and a gamepad share a button's name, their columns say the device before it.
+    plain = (name.partition(":")[2] for name in names)
+    pairs = zip(names, plain, strict=True)
+    return [content.controls.get(name) or content.controls.get(own, "") for name, own in pairs]
 
 
 def _group_attrs(content: DatasetContent) -> dict[str, dict[str, Any]]:
@@ -135,6 +155,7 @@ def _group_attrs(content: DatasetContent) -> dict[str, dict[str, Any]]:
             "duplicates": content.events.duplicates,
             "auto_repeats": actions.auto_repeats,
             "orphan_releases": actions.orphan_releases,
+            "report": _json(content.report, sort_keys=True),
         },
     }
 

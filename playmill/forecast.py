@@ -53,9 +53,7 @@ def forecast(
         for path in paths:
             session_id = None
             try:
-                recording = read_recording(
-                    path, identity=roots.locate(path).path, pts_zero_us=config.pts_zero_us
-                )
+                recording = read_recording(path, identity=roots.locate(path).path, config=config)
                 session_id = recording.session_id
                 manifest = make_manifest(recording, config, index=decoder.index, encoder=encoder)
             except (RecordingError, DecoderDied) as error:

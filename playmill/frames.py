@@ -27,11 +27,12 @@ from playmill.errors import SourceChanged
 from playmill.missing_pts import NO_TIME
 from playmill.plan import Chunk
 from playmill.source_file import SourceFile
-from playmill.video_index import corrupt, open_video, still_paths
+from playmill.video_index import corrupt, open_video, read_npy, still_paths
 
 _EARLIER_S = (0, 2, 20)
 """How much earlier to seek, if seeking to the planned packet leads past it."""
 _DECODER_ERRORS = (av.FFmpegError, EOFError, StopIteration)
+_STILL_ERRORS = (*_DECODER_ERRORS, ValueError)
 
 _MAX_HELD = 8  # pictures without any time that wait for one that has it
 
@@ -322,7 +323,7 @@ def _decode_stills(
             continue
         try:
             picture = _decode_still(path, on_progress)
-        except _DECODER_ERRORS as error:
+        except _STILL_ERRORS as error:
             if not tolerant:
                 raise corrupt(path, f"pts {time_us}", f"no readable picture ({error})") from error
             continue
@@ -333,5 +334,8 @@ def _decode_stills(
 
 
 def _decode_still(path: Path, on_progress: Callable[[], None] | None) -> VideoFrame:
-    with SourceFile(path, on_read=on_progress) as file, av.open(file, mode="r") as container:
-        return next(container.decode(video=0))
+    with SourceFile(path, on_read=on_progress) as file:
+        if path.suffix.lower() == ".npy":
+            return VideoFrame.from_ndarray(read_npy(file), format="rgb24")
+        with av.open(file, mode="r") as container:
+            return next(container.decode(video=0))

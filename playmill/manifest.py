@@ -8,22 +8,22 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from playmill.config import READER_WINDOW, PipelineConfig, digest_of
+from playmill.config import READER_POLICY, READER_WINDOW, PipelineConfig, digest_of
 from playmill.encoders import EncoderSpec
-from playmill.errors import SourceChanged
-from playmill.inputs import reader_for
+from playmill.errors import ClockError, SourceChanged
+from playmill.inputs import Anchor, reader_for
 from playmill.plan import Chunk, cut, plan_digest
 from playmill.recording import Recording
 from playmill.schema import SCHEMA_VERSION
 from playmill.video_index import VideoIndex
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 DECODER = "pyav"
 DEFAULT_WINDOW_US = 100_000
 """Window where there is no reader to have a default of its own, and reach where it is unbounded."""
@@ -140,7 +140,13 @@ class Manifest:
     preprocessing: str
     chunks: tuple[Chunk, ...]
     config: PipelineConfig
-    """With the reader's window filled in."""
+    """With the reader's policy and window filled in."""
+    sides_digest: str | None = None
+    """sha256 of the digests of the log's further files; None without any."""
+    line_pts: tuple[int, ...] | None = None
+    """pts of the frames that lines 0, 1, ... of the log belong to; None: lines have own times."""
+    clock_report: dict[str, Any] | None = None
+    """The log's clock against the container's; None where there is only one."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -165,6 +171,7 @@ class Manifest:
             self.session_digest,
             self.log_digest,
             self.reader,
+            [self.sides_digest, self.config.keep_text, self.config.controls],
             [self.config.policy, self.config.window_us, self.config.latency_us],
             SCHEMA_VERSION,
         )
@@ -199,6 +206,7 @@ class Manifest:
                 "time_base": Fraction(value["time_base"]),
                 "chunks": tuple(Chunk.from_json(chunk) for chunk in value["chunks"]),
                 "config": PipelineConfig.from_json(value["config"]),
+                "line_pts": None if value["line_pts"] is None else tuple(value["line_pts"]),
                 "warnings": tuple(value["warnings"]),
             }
         )
@@ -228,10 +236,7 @@ def make_manifest(
         RecordingError: the video cannot be indexed.
     """
     video = index(recording.source)
-    window_us = config.window_us
-    if window_us == READER_WINDOW:
-        reader = recording.reader and reader_for(recording.reader)
-        window_us = reader.default_window_us if reader else DEFAULT_WINDOW_US
+    anchor = _anchor(recording, video)
     chunks = cut(video, target_frames=config.chunk_frames)
     repeated = int((~video.discard).sum()) - sum(chunk.num_frames for chunk in chunks)
     warnings = (f"{repeated} packets have the time of another; one frame of each time is kept",)
@@ -242,15 +247,62 @@ def make_manifest(
         codec=video.codec,
         width=video.width,
         height=video.height,
-        time_base=video.time_base,
-        pts_zero_us=recording.pts_zero_us,
-        clock=recording.clock,
+        time_base=recording.time_base or video.time_base,
+        pts_zero_us=anchor.pts_zero_us,
+        clock=recording.clock if anchor.clock == "unix_us" else anchor.clock,
         session_digest=file_digest(recording.session_file),
         log_digest=file_digest(recording.log),
+        sides_digest=sides_digest(recording),
         reader=recording.reader,
+        line_pts=anchor.line_pts,
+        clock_report=None if anchor.report is None else dict(anchor.report),
         weights_digest=encoder.weights_digest,
         preprocessing=encoder.preprocessing,
         chunks=chunks,
-        config=PipelineConfig.from_json(config.to_json() | {"window_us": window_us}),
-        warnings=(*recording.warnings, *video.warnings, *(warnings if repeated else ())),
+        config=_completed(config, recording.reader),
+        warnings=(
+            *recording.warnings,
+            *video.warnings,
+            *anchor.warnings,
+            *(warnings if repeated else ()),
+        ),
     )
+
+
+def sides_digest(recording: Recording) -> str | None:
+    """Return one digest of the log's further files; None without any."""
+    return digest_of(*map(file_digest, recording.sides)) if recording.sides else None
+
+
+def _completed(config: PipelineConfig, reader_name: str | None) -> PipelineConfig:
+    """Return `config` with the defaults of the recording's reader in place of "reader's"."""
+    reader = None if reader_name is None else reader_for(reader_name)
+    changes: dict[str, Any] = {}
+    if config.policy == READER_POLICY:
+        changes["policy"] = reader.policies[0] if reader and reader.policies else "following"
+    if config.window_us == READER_WINDOW:
+        changes["window_us"] = reader.default_window_us if reader else DEFAULT_WINDOW_US
+    return replace(config, **changes)
+
+
+def _anchor(recording: Recording, video: VideoIndex) -> Anchor:
+    """Return when pts 0 was: what the recording or the user says, else what the log's files say.
+
+    Raises:
+        ClockError: nobody says it.
+    """
+    found = None
+    if recording.reader is not None and recording.log_files is not None:
+        found = reader_for(recording.reader).anchor(recording.log_files, video.times())
+    if recording.pts_zero_us is not None:
+        given = Anchor(pts_zero_us=recording.pts_zero_us)
+        return given if found is None else replace(found, pts_zero_us=recording.pts_zero_us)
+    if found is None:
+        raise ClockError(
+            str(recording.path),
+            "",
+            "no clock: nothing says when the video began",
+            "the Unix time of the video's pts 0",
+            "Give --pts-zero-us.",
+        )
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from playmill.config import (
     DEVICE_CLASSES,
     POLICIES,
     PRECISIONS,
+    READER_POLICY,
     READER_WINDOW,
     DeviceClass,
     PipelineConfig,
 )
 from playmill.errors import UsageError
+from playmill.inputs import reader_for
 
 MAX_MS = 10**9
 """Largest time that an option takes: twelve days, more than any recording lasts."""
@@ -59,6 +62,17 @@ def parse_images(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def read_controls(path: Path) -> tuple[tuple[str, str], ...]:
+    """Read a JSON object of input names and their meanings."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"--controls {path}: cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise UsageError(f'--controls {path}: give one object like {{"w": "forward"}}')
+    return tuple(sorted(value.items()))
+
+
 def resolve_device(device: str) -> DeviceClass:
     """Turn auto into the kind of device that this machine has, without importing torch."""
     if device == "auto":
@@ -76,8 +90,12 @@ def read_options(
         Path | None, typer.Option(help="Weights file (.safetensors, .pth) for the encoder.")
     ] = None,
     policy: Annotated[
-        str, typer.Option(help=f"Rule that gives events to frames: {', '.join(POLICIES)}.")
-    ] = "following",
+        str,
+        typer.Option(
+            help=f"Rule that gives events to frames: {', '.join(POLICIES)}.",
+            show_default="following, or the log format's own",
+        ),
+    ] = READER_POLICY,
     window_ms: Annotated[
         str | None,
         typer.Option(help="Farthest an event may lie from its frame, or none.", show_default="100"),
@@ -90,6 +108,20 @@ def read_options(
     ] = None,
     pts_zero_us: Annotated[
         int | None, typer.Option(help="Unix time of pts 0 of a video that does not say it.")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="Format of the logs beside bare videos; `playmill formats` lists them.",
+            show_default="found by looking",
+        ),
+    ] = None,
+    keep_text: Annotated[
+        bool, typer.Option("--keep-text", help="Keep typed text and window titles.")
+    ] = False,
+    controls: Annotated[
+        Path | None,
+        typer.Option(help="JSON file {input name: meaning in the game}, beside session.json's."),
     ] = None,
     precision: Annotated[
         str, typer.Option(help=f"Arithmetic of the backbone: {', '.join(PRECISIONS)}.")
@@ -122,7 +154,12 @@ def read_options(
         window_us=window_us,
         latency_us=parse_ms(latency_ms, option="--latency-ms"),
         pts_zero_us=pts_zero_us,
+        input_format=format,
+        keep_text=keep_text,
+        controls=() if controls is None else read_controls(controls),
     )
+    if format is not None:
+        reader_for(format)
     from playmill.encoders import check_name
 
     check_name(encoder)

@@ -34,7 +34,7 @@ def run(
     """
     config = replace(config or PipelineConfig(), weights_digest=file_digest(weights))
     identity = Roots.whole_machine().locate(path).path
-    recording = read_recording(path.resolve(), identity=identity, pts_zero_us=config.pts_zero_us)
+    recording = read_recording(path.resolve(), identity=identity, config=config)
     before = source_files(recording)
     encoder = encoders.load(config.encoder, weights=weights, device=config.device_class)
     processor = FrameProcessor.from_encoder(

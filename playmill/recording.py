@@ -11,11 +11,13 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
-from playmill.config import MAX_TIME_US, digest_of
+from playmill.config import LINE_POLICY, MAX_TIME_US, READER_POLICY, PipelineConfig, digest_of
 from playmill.errors import ClockError, LogError, MissingStream, RecordingError, UsageError
+from playmill.inputs import Clock, InputReader, LogFiles, reader_for, readers
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +27,13 @@ _MP4_LIKE = (".mp4", ".m4v", ".mov", ".3gp")
 _MPEG_LIKE = (".ts", ".m2ts", ".mts", ".mpg", ".mpeg")
 _OTHERS = (".mkv", ".webm", ".avi", ".flv", ".wmv", ".ogv")
 VIDEO_SUFFIXES = frozenset((*_MP4_LIKE, *_MPEG_LIKE, *_OTHERS))
-STILL_FORMATS = ("png", "jpg", "jpeg")
+STILL_FORMATS = ("png", "jpg", "jpeg", "npy")
 LOG_SUFFIXES = (".jsonl", ".csv", ".mcap", ".proto")
 """Suffixes that say "input log" when they stand behind a bare video's name."""
 
 MAX_SESSION_BYTES = 16 << 20
-
-Clock = Literal["unix_us", "stream"]
+MAX_FPS = 1_000_000
+"""Of pictures named by index; and the largest denominator of such a rate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,20 +51,34 @@ class Recording:
     reader: str | None
     """Name of the log's format; None without a log."""
     clock: Clock
-    """"unix_us", or "stream" where only the video's own clock is known."""
-    pts_zero_us: int
-    """Time of pts 0 on `clock`."""
+    """"stream" where only the video's own clock is known."""
+    pts_zero_us: int | None
+    """Time of pts 0 on `clock`; None: the log's reader finds it (`InputReader.anchor`)."""
     session_file: Path | None
-    """session.json, if there is one."""
+    """session.json, or the file in its place that the log's format has, if there is one."""
     metadata: dict[str, Any]
-    """session.json as read; {} without one."""
+    """The object in `session_file`; {} without one."""
+    time_base: Fraction | None = None
+    """Seconds from one picture to the next where pictures are named by index; None: the video's
+    own time base, or microseconds."""
+    sides: tuple[Path, ...] = ()
+    """Further files that the log's reader looks at."""
     warnings: tuple[str, ...] = ()
 
     @property
     def sources(self) -> tuple[Path, ...]:
         """Every file or folder that the dataset is made of."""
-        named = (self.session_file, self.source, self.log)
+        named = (self.session_file, self.source, self.log, *self.sides)
         return tuple(path for path in named if path is not None)
+
+    @property
+    def log_files(self) -> LogFiles | None:
+        """The files as the log's reader wants them; None without a log."""
+        if self.log is None:
+            return None
+        return LogFiles(
+            video=self.source, log=self.log, metadata=self.session_file, sides=self.sides
+        )
 
 
 def discover(paths: Iterable[Path], *, skip: Iterable[Path] = ()) -> Iterator[Path]:
@@ -142,19 +158,37 @@ def _entries(folder: Path) -> list[Path]:
     return found
 
 
-def read_recording(path: Path, *, identity: str, pts_zero_us: int | None = None) -> Recording:
+def read_recording(path: Path, *, identity: str, config: PipelineConfig | None = None) -> Recording:
     """Read what a recording says of itself.
 
     Args:
         path: a folder with session.json, or a video file, as `discover` yields it.
         identity: the recording's lasting name (its path under its root); names a bare video.
-        pts_zero_us: Unix time of pts 0 for a recording that does not say it.
+        config: says when pts 0 was and what the log's format is, where the recording does not.
     Raises:
         RecordingError: session.json is broken, a named file is missing, or no clock is known.
+        UsageError: no reader has the name that `config` gives, or the policy that it asks for
+            makes no sense for the recording's log.
     """
+    config = config or PipelineConfig()
     if path.is_dir():
-        return _read_session(path, identity, pts_zero_us)
-    return _read_bare_video(path, identity, pts_zero_us)
+        recording = _read_session(path, identity, config)
+    else:
+        recording = _read_bare_video(path, identity, config)
+    _check_policy(recording, config)
+    return recording
+
+
+def _check_policy(recording: Recording, config: PipelineConfig) -> None:
+    policies = reader_for(recording.reader).policies if recording.reader else ()
+    allowed = (*policies, READER_POLICY) if policies else None
+    if config.policy == LINE_POLICY if allowed is None else config.policy not in allowed:
+        own = " or ".join(policies) or "any policy but line"
+        raise UsageError(
+            f"{recording.path}: is a recording of the format {recording.reader or 'bare video'},"
+            f" whose policy is {own}; {config.policy!r} makes no sense for it. Leave the policy"
+            " out, or give such recordings in a run of their own."
+        )
 
 
 def nameless_session_id(name: str, identity: str) -> str:
@@ -163,8 +197,12 @@ def nameless_session_id(name: str, identity: str) -> str:
     return f"{slug or 'recording'}-{digest_of(identity)[:8]}"
 
 
-def _read_bare_video(path: Path, identity: str, pts_zero_us: int | None) -> Recording:
+def _read_bare_video(path: Path, identity: str, config: PipelineConfig) -> Recording:
     _check_video_file(path, path, "")
+    found = _find_log(path, config.input_format)
+    if found is not None:
+        return _read_foreign(path, identity, config, *found)
+    pts_zero_us = config.pts_zero_us
     log_file = _log_beside(path)
     warnings: tuple[str, ...] = ()
     if log_file is None:
@@ -176,8 +214,9 @@ def _read_bare_video(path: Path, identity: str, pts_zero_us: int | None) -> Reco
             str(path),
             "",
             f"{log_file.name} beside it, in a format that no reader here knows",
-            f"an input log in the format {SESSION_SCHEMA}, named in a {SESSION_FILE}",
-            "Convert the log, or move it away to process the video alone.",
+            f"an input log in one of the formats {', '.join(readers())}",
+            "Convert the log, name its reader with --format, or move it away to process the video"
+            " alone.",
         )
     elif pts_zero_us is None:
         raise ClockError(
@@ -199,6 +238,61 @@ def _read_bare_video(path: Path, identity: str, pts_zero_us: int | None) -> Reco
         metadata={},
         warnings=warnings,
     )
+
+
+def _find_log(video: Path, input_format: str | None) -> tuple[InputReader, LogFiles] | None:
+    """Return the reader that knows the log beside `video`, and the files that it found."""
+    asked = readers() if input_format is None else {input_format: reader_for(input_format)}
+    found = [(reader, files) for reader in asked.values() if (files := reader.find(video))]
+    if len(found) > 1:
+        names = ", ".join(f"{files.log.name} ({reader.name})" for reader, files in found)
+        raise LogError(
+            str(video),
+            "",
+            f"more than one input log: {names}",
+            "one input log beside a video",
+            "Name the right one's format with --format, or move the others away.",
+        )
+    return found[0] if found else None
+
+
+def _read_foreign(
+    path: Path, identity: str, config: PipelineConfig, reader: InputReader, files: LogFiles
+) -> Recording:
+    """Read a video with a log of a format that has no session.json."""
+    metadata: dict[str, Any] = {}
+    warnings: tuple[str, ...] = ()
+    if files.metadata is not None:
+        metadata, warnings = _read_metadata(files.metadata)
+        metadata = metadata if config.keep_text else _without(metadata, reader.private)
+    given = metadata.get("session_id")
+    return Recording(
+        path=path,
+        session_id=given
+        if given and isinstance(given, str)
+        else nameless_session_id(path.stem, identity),
+        source=files.video,
+        log=files.log,
+        reader=reader.name,
+        clock="unix_us",
+        pts_zero_us=config.pts_zero_us,
+        session_file=files.metadata,
+        metadata=metadata,
+        sides=files.sides,
+        warnings=warnings,
+    )
+
+
+def _read_metadata(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the JSON object in `path`; without it a recording is sound, so none is a warning."""
+    try:
+        return _parse_object(path), ()
+    except RecordingError as error:
+        return {}, (f"{path.name} is left out: it is {error.found}, not {error.expected}",)
+
+
+def _without(metadata: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name, value in metadata.items() if name not in names}
 
 
 def _log_beside(video: Path) -> Path | None:
@@ -248,8 +342,8 @@ class _Session:
         return path
 
 
-def _parse_session(folder: Path) -> _Session:
-    path = folder / SESSION_FILE
+def _parse_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object that the file holds, or raise a RecordingError."""
 
     def fail(found: str) -> NoReturn:
         raise RecordingError(
@@ -281,11 +375,11 @@ def _parse_session(folder: Path) -> _Session:
         fail(f"JSON that cannot be read ({type(error).__name__})")
     if not isinstance(value, dict):
         fail(f"a JSON {type(value).__name__}")
-    return _Session(folder, value)
+    return value
 
 
-def _read_session(folder: Path, identity: str, pts_zero_us: int | None) -> Recording:
-    session = _parse_session(folder)
+def _read_session(folder: Path, identity: str, config: PipelineConfig) -> Recording:
+    session = _Session(folder, _parse_object(folder / SESSION_FILE))
     schema = session.value.get("schema")
     if schema != SESSION_SCHEMA:
         session.fail(
@@ -294,29 +388,31 @@ def _read_session(folder: Path, identity: str, pts_zero_us: int | None) -> Recor
     session_id = session.get("session_id", str, "a name", required=False)
     if not session_id:
         session_id = nameless_session_id(folder.name, identity)
-    source, has_pts = _read_source(session)
-    log_file, warnings = _read_log(session)
+    source, has_pts, time_base = _read_source(session)
+    log_file, reader, warnings = _read_log(session)
     return Recording(
         path=folder,
         session_id=session_id,
         source=source,
         log=log_file,
-        reader=SESSION_SCHEMA if log_file else None,
+        reader=reader,
         clock="unix_us",
-        pts_zero_us=_read_anchor(session, pts_zero_us) if has_pts else 0,
+        pts_zero_us=_read_anchor(session, config.pts_zero_us) if has_pts else 0,
         session_file=folder / SESSION_FILE,
         metadata=session.value,
+        time_base=time_base,
         warnings=warnings,
     )
 
 
-def _read_source(session: _Session) -> tuple[Path, bool]:
-    """Return the video file or the folder of stills, and whether its pts need an anchor."""
+def _read_source(session: _Session) -> tuple[Path, bool, Fraction | None]:
+    """Return the video file or the folder of stills, whether its pts need an anchor, and how long
+    a picture named by its index lasts."""
     video = session.get("video", dict, "an object with the video's file and pts_zero_us")
     if video.get("dir") is None:
         path = session.file("video.file", "the name of the video file")
         _check_video_file(session.folder, path, "video.file")
-        return path, True
+        return path, True, None
     stills = session.file("video.dir", "the name of the folder of pictures")
     if not os.path.isdir(stills):
         raise MissingStream(
@@ -334,16 +430,39 @@ def _read_source(session: _Session) -> tuple[Path, bool]:
             f"one of {', '.join(STILL_FORMATS)}",
             "Convert the pictures.",
         )
-    naming, by_time = session.value["video"].get("naming"), f"<t_us>.{picture_format}"
+    naming = session.value["video"].get("naming")
+    by_time, by_index = f"<t_us>.{picture_format}", f"<index>.{picture_format}"
+    if naming == by_index:
+        return stills, True, _picture_time(session)
     if naming is not None and naming != by_time:
         raise ClockError(
             str(session.folder / SESSION_FILE),
             "video.naming",
             repr(naming)[:80],
-            f"{by_time!r}, the pictures' Unix times in microseconds",
+            f"{by_time!r}, the pictures' Unix times in microseconds, or {by_index!r} with video.fps"
+            " and video.pts_zero_us",
             "Name the pictures by their times.",
         )
-    return stills, False
+    return stills, False, None
+
+
+def _picture_time(session: _Session) -> Fraction:
+    """Return how long each picture lasts, in seconds, by video.fps: a number or "60000/1001"."""
+    fps = session.value["video"].get("fps")
+    try:
+        if isinstance(fps, (int, float, str)) and not isinstance(fps, bool):
+            rate = Fraction(str(fps))
+            if 0 < rate <= MAX_FPS and rate.denominator <= MAX_FPS:
+                return 1 / rate
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise ClockError(
+        str(session.folder / SESSION_FILE),
+        "video.fps",
+        "nothing" if fps is None else repr(fps)[:80],
+        "pictures a second, for pictures named by their index",
+        "Add it, or name the pictures by their times.",
+    )
 
 
 def _read_anchor(session: _Session, given: int | None) -> int:
@@ -361,11 +480,42 @@ def _read_anchor(session: _Session, given: int | None) -> int:
     return anchor
 
 
-def _read_log(session: _Session) -> tuple[Path | None, tuple[str, ...]]:
+def _read_log(session: _Session) -> tuple[Path | None, str | None, tuple[str, ...]]:
+    """Return the log, its reader's name, and warnings."""
     if session.value.get("inputs") is None:
-        return None, (f"{SESSION_FILE} names no input log: the dataset has no events",)
+        return None, None, (f"{SESSION_FILE} names no input log: the dataset has no events",)
     path = session.file("inputs.file", "the name of the input log")
-    for name, expected in (("format", "jsonl"), ("time_unit", "us"), ("clock", "unix")):
+    log_format = session.get("inputs.format", str, "'jsonl', or the name of a reader")
+    reader = SESSION_SCHEMA
+    if log_format != "jsonl":
+        reader = _named_reader(session, log_format)
+    else:
+        _check_log_clock(session)
+    if not os.path.isfile(path):
+        raise LogError(
+            str(session.folder),
+            "inputs.file",
+            f"no file {path.name}"[:200],
+            "the recording's input log",
+            f"Put the log there, or take `inputs` out of {SESSION_FILE} if there is none.",
+        )
+    return path, reader, ()
+
+
+def _named_reader(session: _Session, name: str) -> str:
+    if name not in readers() or reader_for(name).policies == (LINE_POLICY,):
+        raise ClockError(
+            str(session.folder / SESSION_FILE),
+            "inputs.format",
+            repr(name)[:80],
+            f"'jsonl', or a reader of logs with times: {', '.join(readers())}",
+            "Convert the log, or install the package with its reader.",
+        )
+    return name
+
+
+def _check_log_clock(session: _Session) -> None:
+    for name, expected in (("time_unit", "us"), ("clock", "unix")):
         found = session.get(f"inputs.{name}", str, repr(expected))
         if found != expected:
             raise ClockError(
@@ -375,12 +525,3 @@ def _read_log(session: _Session) -> tuple[Path | None, tuple[str, ...]]:
                 repr(expected),
                 "Convert the log: its times must be those of the video's clock.",
             )
-    if not os.path.isfile(path):
-        raise LogError(
-            str(session.folder),
-            "inputs.file",
-            f"no file {path.name}"[:200],
-            "the recording's input log",
-            f"Put the log there, or take `inputs` out of {SESSION_FILE} if there is none.",
-        )
-    return path, ()

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from playmill.inputs.events import DEVICES, KINDS
+from playmill.inputs.events import DEVICES, KINDS, MASKS
 
 FORMAT = "playmill"
 """Value of the root attribute `format`."""
@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 """Value of the root attribute `schema_version`; any change of bytes raises it."""
 FILE_NAME = "data.h5"
 """Name of the dataset inside its session's folder."""
-CLOCKS = ("unix_us", "stream")
+CLOCKS = ("unix_us", "log_us", "stream")
 """Values of the root attribute `clock`."""
 FRAME_FLAGS = ("damaged", "pts_repaired", "gap_before", "duplicate_picture", "black", "frozen")
 """Name i belongs to bit i (value 1 << i) of /frames/flags."""
@@ -81,6 +81,8 @@ LETTERS = {
     "K": "keys",
     "U": "buttons of mouse and gamepad",
     "A": "gamepad axes",
+    "X": "kinds of masks that the log has",
+    "Y": "masks: spans of time that the log says something about",
     "D": "length of one feature vector",
     "H": "height of a stored picture",
     "W": "width of a stored picture",
@@ -93,7 +95,11 @@ GROUPS: dict[str, tuple[Attr, ...]] = {
         Attr(name="schema_version", type="int64", meaning="version of this format"),
         Attr(name="session_id", type="utf-8", meaning="the recording's own name for the session"),
         Attr(name="dataset_key", type="utf-8", meaning="digest of all that decides the content"),
-        Attr(name="clock", type="utf-8", meaning='"unix_us", or "stream" where none is known'),
+        Attr(
+            name="clock",
+            type="utf-8",
+            meaning='"unix_us"; "log_us": the log\'s own; "stream": none is known',
+        ),
         Attr(name="metadata", type="JSON", meaning="session.json as read; {} without one"),
         Attr(name="provenance", type="JSON", meaning="sources, versions and configuration"),
         Attr(name="warnings", type="JSON", meaning="list of sentences: what to know before use"),
@@ -111,6 +117,9 @@ GROUPS: dict[str, tuple[Attr, ...]] = {
         Attr(name="duplicates", type="int64", meaning="copies of lines left out by the reader"),
         Attr(name="auto_repeats", type="int64", meaning="presses of what was already down"),
         Attr(name="orphan_releases", type="int64", meaning="releases of what was not down"),
+        Attr(
+            name="report", type="JSON", meaning="how good the alignment is; docs/time-and-sync.md"
+        ),
     ),
     "/actions": (),
 }
@@ -125,9 +134,12 @@ _COLUMNS = (_names("column names, sorted"),)
 _W3C = Attr(name="w3c_codes", type="utf-8 list", meaning='KeyboardEvent.code, "" where unknown')
 
 
+_MEANINGS = Attr(name="meanings", type="utf-8 list", meaning='in the game, "" where not given')
+
+
 def _held(one: str, letter: str) -> tuple[Array, ...]:
     tap, path, nouns = f"/actions/{one}", f"/actions/{one}s", f"{one}s"
-    shape, attrs = ("N", letter), (*_COLUMNS, _W3C) if one == "key" else _COLUMNS
+    shape, attrs = ("N", letter), (*_COLUMNS, *([_W3C] if one == "key" else []), _MEANINGS)
     return (
         Array(path=path, dtype="uint8", shape=shape, unit="0 or 1", attrs=attrs,
               meaning=f"{nouns} held at t[i], after all events with t' <= t[i]"),
@@ -173,7 +185,7 @@ ARRAYS: tuple[Array, ...] = (
     Array(path="/inputs/code_device", dtype="uint8", shape=("C",), unit="index into device names",
           meaning="device of each code"),
     Array(path="/inputs/value", dtype="float32", shape=("M", "2"), unit="by kind",
-          meaning="dx, dy | x, y | scroll x, y | axis value, 0 | 0, 0"),
+          meaning="dx, dy | x, y | scroll x, y | axis value, 0 | state: 1 held or 0 not, 0 | 0, 0"),
     Array(path="/inputs/raw", dtype="uint8", shape=("B",), unit="bytes",
           meaning="each event as it was logged, one after the other"),
     Array(path="/inputs/raw_offsets", dtype="int64", shape=("M+1",), unit="bytes",
@@ -187,6 +199,10 @@ ARRAYS: tuple[Array, ...] = (
           meaning="the first 4 KiB of each, one after the other"),
     Array(path="/inputs/rejected_raw_offsets", dtype="int64", shape=("R+1",), unit="bytes",
           meaning="line i was rejected_raw[rejected_raw_offsets[i]:rejected_raw_offsets[i+1]]"),
+    Array(path="/inputs/mask", dtype="uint8", shape=("Y",), unit="index into names",
+          meaning="what the log says of a span of time", attrs=(_names(", ".join(MASKS)),)),
+    Array(path="/inputs/mask_span_us", dtype="int64", shape=("Y", "2"), unit="us",
+          meaning="start, stop of each, half-open"),
     Array(path="/sync/frame", dtype="int64", shape=("M",), unit="index into /frames",
           meaning="the frame of each event; -1 where none"),
     Array(path="/sync/offsets", dtype="int64", shape=("N+1",), unit="index into /sync/events",
@@ -202,6 +218,9 @@ ARRAYS: tuple[Array, ...] = (
           meaning="scroll x, y: sums over the span"),
     Array(path="/actions/axes", dtype="float32", shape=("N", "A"), unit="as logged",
           meaning="last value of each gamepad axis", attrs=_COLUMNS),
+    Array(path="/actions/masks", dtype="uint8", shape=("N", "X"), unit="0 or 1",
+          meaning="1: some of the frame's time, to the next frame, lies in such a mask",
+          attrs=(_names("column names, in the order of /inputs/mask's"),)),
     Array(path="/actions/span_us", dtype="int64", shape=("N", "2"), unit="us",
           meaning="start, stop of the times t' that the policy gives the frame, half-open; the "
                   "least and the greatest int64 are infinite"),

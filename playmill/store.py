@@ -3,7 +3,7 @@
 Nothing is written twice in place: a file appears whole (temporary name, fsync, link or rename).
 
     jobs/<job_id>/request.json     who asked for what; replaced when it is submitted again
-                  manifest.v1.json write-once
+                  manifest.v2.json write-once
                   failed.json cancelled.json published.json     how it ended
                   attempts/<step>.<n>.json (begun) and <step>.<n>.failed.json
     parts/<parts_key>/<chunk>/<attempt>/        zarr

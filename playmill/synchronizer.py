@@ -14,7 +14,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.config import POLICIES, Policy
+from playmill.config import LINE_POLICY, POLICIES, Policy
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 """In a span: minus and plus infinity. INT64_MIN is no event time; INT64_MAX is a good one."""
@@ -84,7 +84,8 @@ def align(
     Args:
         frame_us: (N,) int64, strictly ascending.
         event_us: (M,) int64, in any order; ascending is fastest.
-        policy: "following", "preceding", "nearest" or "window".
+        policy: "following", "preceding", "nearest", "window", or "line": only events that have
+            the very time of a frame are that frame's, whatever the window.
         window_us: largest |t' - t[i]| of an assigned event, inclusive; None: unbounded.
         latency_us: positive: an event's effect is seen later.
     Raises:
@@ -203,6 +204,9 @@ def _bounds(
         # The floor of the mean without the sum, which could overflow; it goes to the left frame.
         stop[:-1] = _moved((left & right) + ((left ^ right) >> 1), 1 + shift)
         start[1:] = stop[:-1]
+    elif policy == LINE_POLICY:
+        # Such events have their frame's time; those beyond the last frame have a later one.
+        return _moved(frame_us, shift), _moved(frame_us, 1 + shift)
     elif window_us is not None:
         start[1:] = _moved(frame_us[:-1], window_us + 1 + shift)
     if window_us is not None:
@@ -212,7 +216,7 @@ def _bounds(
 
 
 def _check(frame_us: NDArray[np.int64], policy: str, window_us: int | None) -> None:
-    if policy not in POLICIES:
+    if policy not in (*POLICIES, LINE_POLICY):
         raise ValueError(f"{policy=} is none of {', '.join(POLICIES)}")
     if frame_us.ndim != 1 or frame_us.dtype != np.int64:
         raise ValueError(f"frame_us is {frame_us.shape} {frame_us.dtype}, not (N,) int64")

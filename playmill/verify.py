@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playmill import actions, schema, synchronizer
-from playmill.config import POLICIES
+from playmill.config import LINE_POLICY, POLICIES
 from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError
-from playmill.inputs.events import DEVICES, KINDS, InputEvents
+from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents, Mask
 
 BLOCK_BYTES = 16 << 20
 """What is held of a large array at a time."""
@@ -302,12 +302,13 @@ def _inputs(dataset: Dataset) -> Iterator[str]:
         yield "/inputs/timestamp_us is not ascending"
     device, kind, code = (array(f"/inputs/{name}") for name in ("device", "kind", "code"))
     codes, code_device = _codes(dataset), array("/inputs/code_device")
-    for name, names in (("device", DEVICES), ("kind", KINDS)):
+    for name, names in (("device", DEVICES), ("kind", KINDS), ("mask", MASKS)):
         if dataset.names(f"/inputs/{name}") != names:
             yield f"/inputs/{name}: names are not {', '.join(names)}"
     for name, values, stop in (
         ("device", device, len(DEVICES)),
         ("kind", kind, len(KINDS)),
+        ("mask", array("/inputs/mask"), len(MASKS)),
         ("code", code, len(codes)),
         ("code_device", code_device, len(DEVICES)),
     ):
@@ -321,6 +322,9 @@ def _inputs(dataset: Dataset) -> Iterator[str]:
         yield "/inputs/codes names one twice"
     for name in ("raw", "rejected_raw"):
         yield from _wrong_offsets(f"/inputs/{name}_offsets", dataset, dataset.h5[f"/inputs/{name}"])
+    mask_spans = array("/inputs/mask_span_us")
+    if bool((mask_spans[:, 0] > mask_spans[:, 1]).any()):
+        yield "/inputs/mask_span_us has a span that ends before it starts"
     total = int(dataset.h5["/inputs/rejected_line"].attrs["total"])
     if total < len(array("/inputs/rejected_line")):
         yield f"/inputs/rejected_line: total is {total}, fewer than are kept"
@@ -341,7 +345,7 @@ def _sync(dataset: Dataset) -> Iterator[str]:
     """Synchronization: assignment and actions, computed again."""
     attrs = dataset.h5["/sync"].attrs
     window_ms = float(attrs["window_ms"])
-    if attrs["policy"] not in POLICIES:
+    if attrs["policy"] not in (*POLICIES, LINE_POLICY):
         yield f"/sync: policy is {attrs['policy']!r}, not one of {', '.join(POLICIES)}"
         return
     alignment = synchronizer.align(
@@ -367,6 +371,7 @@ def _sync(dataset: Dataset) -> Iterator[str]:
         if spec.path.startswith("/actions/"):
             yield from _differs(dataset, spec.path, getattr(acts, spec.path[len("/actions/") :]))
     for path, names in (
+        ("masks", acts.mask_names),
         ("keys", acts.key_names),
         ("buttons", acts.button_names),
         ("axes", acts.axis_names),
@@ -399,4 +404,10 @@ def _events(dataset: Dataset) -> InputEvents:
         raw=np.zeros(0, np.uint8),
         raw_offsets=array("/inputs/raw_offsets"),
         mouse_unit=str(dataset.h5["/actions/mouse"].attrs["unit"]),
+        masks=tuple(
+            Mask(name=MASKS[name], start_us=start, stop_us=stop)
+            for name, (start, stop) in zip(
+                array("/inputs/mask").tolist(), array("/inputs/mask_span_us").tolist(), strict=True
+            )
+        ),
     )

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import av.container
+import av.packet
 import av.stream
 import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from playmill.errors import CorruptVideo, MissingStream, SourceChanged
+from playmill.inputs import VideoTimes
 from playmill.keyframes import UNIT_RULES, key_reader
 from playmill.missing_pts import NO_TIME, repair_pts
 from playmill.source_file import READ_BYTES, SourceFile
 
-STILL_NAME = re.compile(r"([0-9]{1,18})\.(png|jpg|jpeg)", re.IGNORECASE | re.ASCII)
-"""Name of a still picture: its time in microseconds."""
+STILL_NAME = re.compile(r"([0-9]{1,18})\.(png|jpg|jpeg|npy)", re.IGNORECASE | re.ASCII)
+"""Name of a still picture: its time in microseconds, or its index."""
+
+CLOCK_MARK = re.compile(rb"[0-9]{19}")
+"""A wall clock in nanoseconds as text, as OWAMcap's recorder writes one a second."""
+_MARK_CODECS = ("subrip", "text")
+_MAX_MARKS = 1_000_000
 
 _GENERATE_PTS = 0x0001  # AVFMT_FLAG_GENPTS, which PyAV sets: made-up times would go unflagged
 
@@ -62,6 +70,9 @@ class VideoIndex:
     """(P,) the packet has no pts of its own."""
     discard: NDArray[np.bool_]
     """(P,) needed for decoding at most, never shown (edit list)."""
+    clock_marks: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    """(K, 2) wall clock that a recorder wrote into a subtitle track: microseconds of container
+    time, Unix microseconds."""
     warnings: tuple[str, ...] = ()
     """What a person should know about the file."""
 
@@ -85,6 +96,12 @@ class VideoIndex:
 
     def __len__(self) -> int:
         return len(self.pts)
+
+    def times(self) -> VideoTimes:
+        """Return what an input log's reader may want to know of the video."""
+        pts = np.unique(self.pts[~self.discard])
+        pts.flags.writeable = False
+        return VideoTimes(pts=pts, time_base=self.time_base, clock_marks=self.clock_marks)
 
     def __repr__(self) -> str:
         return f"VideoIndex({self.source!r}, {self.codec}, {len(self)} packets)"
@@ -169,7 +186,7 @@ def index_video(source: Path, *, on_progress: Callable[[], None] | None = None) 
             str(source), "", "no such file", "a video", "Put the video where it is looked for."
         ) from error
     with file, open_video(source, file) as (container, stream):
-        table, warnings = _read_packets(source, container, stream)
+        table, marks, warnings = _read_packets(source, container, stream)
         repaired = table["pts"] == NO_TIME
         if repaired.any():
             warnings.append(f"{int(repaired.sum())} packets have no pts; theirs are interpolated")
@@ -187,6 +204,7 @@ def index_video(source: Path, *, on_progress: Callable[[], None] | None = None) 
             width=stream.codec_context.width,
             height=stream.codec_context.height,
             time_base=Fraction(stream.time_base or 0),
+            clock_marks=marks,
             warnings=tuple(warnings),
             repaired=repaired,
             **table,
@@ -195,16 +213,21 @@ def index_video(source: Path, *, on_progress: Callable[[], None] | None = None) 
 
 def _read_packets(
     source: Path, container: av.container.InputContainer, stream: VideoStream
-) -> tuple[dict[str, NDArray[Any]], list[str]]:
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], list[str]]:
     context = stream.codec_context
+    marking = [s for s in container.streams.subtitles if s.codec_context.name in _MARK_CODECS]
+    marks: list[tuple[int, int]] = []
     worth_of = key_reader(context.codec.canonical_name, context.extradata or b"")
     rows: list[tuple[int, int, int, int, bool, bool, bool]] = []
     warnings: list[str] = []
     damaged = mismarked = 0
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux(stream, *marking):
             size = packet.size
             if not size:
+                continue
+            if packet.stream is not stream:
+                marks += _clock_mark(packet) if len(marks) < _MAX_MARKS else ()
                 continue
             pts, dts, pos, key = packet.pts, packet.dts, packet.pos, packet.is_keyframe
             damaged += packet.is_corrupt
@@ -234,10 +257,19 @@ def _read_packets(
     names = ("pts", "dts", "pos", "size", "keyframe", "clean", "discard")
     kinds = (np.int64, np.int64, np.int64, np.int64, np.bool_, np.bool_, np.bool_)
     columns = zip(*rows, strict=True)
-    return {
+    table: dict[str, NDArray[Any]] = {
         name: np.array(column, kind)
         for name, kind, column in zip(names, kinds, columns, strict=True)
-    }, warnings
+    }
+    return table, np.array(marks, np.int64).reshape(-1, 2), warnings
+
+
+def _clock_mark(packet: av.packet.Packet[Any]) -> list[tuple[int, int]]:
+    """Return the wall clock that a subtitle shows, if it shows one."""
+    text = bytes(packet) if packet.size < 64 else b""
+    if packet.pts is None or packet.time_base is None or not CLOCK_MARK.fullmatch(text.strip()):
+        return []
+    return [(round(packet.pts * packet.time_base * 1_000_000), round(int(text), -3) // 1000)]
 
 
 def _missing_bytes(file: SourceFile) -> int:
@@ -282,8 +314,8 @@ def _index_stills(folder: Path, on_progress: Callable[[], None] | None) -> Video
             str(folder),
             "",
             "no still picture",
-            "files named <microseconds>.png or .jpg",
-            "Name each picture by its time in microseconds.",
+            "files named <microseconds>.png, .jpg or .npy",
+            "Name each picture by its time in microseconds, or by its index with video.fps.",
         )
     total = hashlib.sha256()
     sizes = []
@@ -318,11 +350,35 @@ def _index_stills(folder: Path, on_progress: Callable[[], None] | None) -> Video
     )
 
 
+def read_npy(file: SourceFile) -> NDArray[np.uint8]:
+    """Return the picture in a .npy file: (H, W, 3) RGB; gray is repeated, alpha is dropped.
+
+    Raises:
+        ValueError: it is no array of numpy's format, or no picture.
+    """
+    file.seek(0)
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0
+    shape, by_column, dtype = (
+        read_header(file) if version == (1, 0) else np.lib.format.read_array_header_2_0(file)
+    )
+    sides = (*shape, 1)[:3] if len(shape) == 2 else shape
+    if dtype != np.uint8 or len(sides) != 3 or sides[2] not in (1, 3, 4) or 0 in shape:
+        raise ValueError(f"an array of {dtype} {shape}, which is no picture")
+    data = file.read(math.prod(shape))
+    if len(data) < math.prod(shape):
+        raise ValueError("an array that is cut off")
+    picture = np.frombuffer(data, np.uint8).reshape(sides, order="F" if by_column else "C")
+    return np.ascontiguousarray(np.broadcast_to(picture[..., :3], (*sides[:2], 3)))
+
+
 def _first_size(stills: list[tuple[int, Path]]) -> tuple[str, int, int]:
     """Return codec, width and height of the first still whose header can be read."""
     for _, path in stills:
         with SourceFile(path) as file:
             try:
+                if path.suffix.lower() == ".npy":
+                    return "npy", *reversed(read_npy(file).shape[:2])
                 with av.open(file, mode="r") as container:
                     context = container.streams.video[0].codec_context
                     if context.width and context.height:

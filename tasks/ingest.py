@@ -54,7 +54,7 @@ def recording_of(request: Request) -> Recording:
     recording = read_recording(
         settings().roots.resolve(request.recording),
         identity=request.recording.path,
-        pts_zero_us=request.config.pts_zero_us,
+        config=request.config,
     )
     for path in recording.sources:
         _check_inside(path, recording)

@@ -25,7 +25,7 @@ def make_request(
     place = roots.locate(path)
     session_id: str | None
     try:
-        recording = read_recording(path, identity=place.path, pts_zero_us=config.pts_zero_us)
+        recording = read_recording(path, identity=place.path, config=config)
         session_id, sources = recording.session_id, source_files(recording)
     except (RecordingError, OSError):
         broken = path / SESSION_FILE if path.is_dir() else path

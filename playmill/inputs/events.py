@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,30 @@ DEVICES = ("keyboard", "mouse", "gamepad", "other")
 """Names of the values of `InputEvents.device`."""
 KINDS = ("press", "release", "move", "position", "scroll", "axis", "state", "other")
 """Names of the values of `InputEvents.kind`."""
+
+
+MASKS = ("unknown", "gui", "unfocused", "idle", "simulated")
+"""Names that a `Mask` may have.
+
+unknown: what was held is not known; gui: a menu or inventory was open; unfocused: the game did not
+get the input; idle: the recorder saw no player; simulated: the input was not a person's.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mask:
+    """A span of time that the log says something about; events in it stay."""
+
+    name: str
+    """One of MASKS."""
+    start_us: int
+    """First microsecond."""
+    stop_us: int
+    """First microsecond after it."""
+
+    def __post_init__(self) -> None:
+        if self.name not in MASKS or self.start_us > self.stop_us:
+            raise ValueError(f"{self!r} has no known name, or ends before it starts")
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
@@ -66,13 +89,17 @@ class InputEvents:
     code_device: NDArray[np.uint8]
     """(C,) index into DEVICES."""
     value: NDArray[np.float32]
-    """(M, 2) dx, dy | x, y | scroll x, y | axis value, 0 | 0, 0."""
+    """(M, 2) dx, dy | x, y | scroll x, y | axis value, 0 | state: 1 held or 0 not, 0 | 0, 0."""
     raw: NDArray[np.uint8]
     """Each event as it was logged, without the line end, one after the other."""
     raw_offsets: NDArray[np.int64]
     """(M+1,) event i was raw[raw_offsets[i]:raw_offsets[i+1]]."""
     mouse_unit: str = "counts"
     """Unit of `value` for moves."""
+    w3c_codes: tuple[str, ...] | None = None
+    """(C,) KeyboardEvent.code of each of `codes`, "" where unknown; None: found by its name."""
+    masks: tuple[Mask, ...] = ()
+    """Spans of time that the log says something about, in any order."""
     duplicates: int = 0
     """Lines left out by the reader as copies of another."""
     rejected: RejectedLines = field(default_factory=RejectedLines.none)
@@ -95,6 +122,8 @@ class InputEvents:
             if array.shape != shape or array.dtype != dtype:
                 raise ValueError(f"{name=} is {array.shape} {array.dtype}, not {shape} {dtype}")
             object.__setattr__(self, name, _frozen(array))
+        if self.w3c_codes is not None and len(self.w3c_codes) != len(self.codes):
+            raise ValueError(f"{len(self.w3c_codes)} w3c_codes for {len(self.codes)} codes")
         if count and bool((np.diff(self.timestamp_us) < 0).any()):
             raise ValueError("timestamp_us is not ascending")
 
@@ -122,26 +151,6 @@ class InputEvents:
     def raw_line(self, index: int) -> bytes:
         """Return event `index` as it was logged."""
         return bytes(self.raw[self.raw_offsets[index] : self.raw_offsets[index + 1]])
-
-
-class InputReader(Protocol):
-    """Turns the log of one format into `InputEvents`."""
-
-    @property
-    def name(self) -> str:
-        """Name of the log format, as session.json or the command line gives it."""
-
-    @property
-    def default_window_us(self) -> int | None:
-        """Largest distance of an event from its frame, where the user names none."""
-
-    def read(self, log: Path) -> InputEvents:
-        """Read `log` whole.
-
-        Raises:
-            MissingStream: there is no such file.
-            LogError: the log is not empty, and not one of its lines is an event.
-        """
 
 
 def pack_lines(lines: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

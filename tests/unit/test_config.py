@@ -24,6 +24,9 @@ OTHER: dict[str, Any] = {
     "window_us": 5,
     "latency_us": -5,
     "pts_zero_us": 7,
+    "input_format": "owl-control",
+    "keep_text": True,
+    "controls": (("w", "forward"),),
 }
 
 

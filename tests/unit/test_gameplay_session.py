@@ -10,14 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playmill.errors import LogError, MissingStream
+from playmill.errors import LogError, MissingStream, UsageError
 from playmill.inputs import DEVICES, KINDS, READERS, InputEvents, reader_for
-from playmill.inputs.gameplay_session import (
-    MAX_LINE_BYTES,
-    MAX_NAMES,
-    MAX_REJECTED_BYTES,
-    GameplaySessionReader,
-)
+from playmill.inputs.event_table import MAX_NAMES
+from playmill.inputs.lines import MAX_LINE_BYTES, MAX_REJECTED_BYTES
+from tests.unit.log_samples import read_native
 
 RECORDINGS = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
 SOUND = b'{"t":7,"type":"key_down","key":"w"}'
@@ -26,7 +23,7 @@ SOUND = b'{"t":7,"type":"key_down","key":"w"}'
 def read(folder: Path, content: bytes) -> InputEvents:
     log = folder / "inputs.jsonl"
     log.write_bytes(content)
-    return GameplaySessionReader().read(log)
+    return read_native(log)
 
 
 def read_lines(folder: Path, *lines: bytes) -> InputEvents:
@@ -111,7 +108,7 @@ class TestEvents:
     def test_many_events_are_read_like_few(self, tmp_path, monkeypatch) -> None:
         lines = [event(t=time, key=f"k{time % 7}") for time in (5, 3, 9, 3, 1, 8, 5, 2)]
         whole = read_lines(tmp_path, *lines)
-        monkeypatch.setattr("playmill.inputs.gameplay_session._BATCH", 3)
+        monkeypatch.setattr("playmill.inputs.event_table._BATCH", 3)
         parted = read_lines(tmp_path, *lines)
         assert described(parted) == described(whole)
         assert parted.raw.tobytes() == whole.raw.tobytes()
@@ -201,7 +198,7 @@ class TestRejectedLines:
         assert events.codes == ("w",)
 
     def test_all_are_counted_when_there_are_more_than_are_kept(self, tmp_path, monkeypatch) -> None:
-        monkeypatch.setattr("playmill.inputs.gameplay_session.MAX_REJECTED_LINES", 3)
+        monkeypatch.setattr("playmill.inputs.lines.MAX_REJECTED_LINES", 3)
         rejected = read_lines(tmp_path, SOUND, *[b"bad"] * 5).rejected
         assert (rejected.total, rejected.line.tolist()) == (5, [2, 3, 4])
         assert rejected.raw_offsets.tolist() == [0, 3, 6, 9]
@@ -259,14 +256,14 @@ class TestWholeLogs:
 
     def test_a_missing_log_is_an_error(self, tmp_path) -> None:
         with pytest.raises(MissingStream, match="found no such file; expected the recording's"):
-            GameplaySessionReader().read(tmp_path / "inputs.jsonl")
+            read_native(tmp_path / "inputs.jsonl")
         with pytest.raises(MissingStream, match="found no regular file"):
-            GameplaySessionReader().read(tmp_path)
+            read_native(tmp_path)
 
     def test_the_reader_is_found_by_its_name(self) -> None:
         assert reader_for("gameplay-session/1") is READERS["gameplay-session/1"]
         assert reader_for("gameplay-session/1").default_window_us == 100_000
-        with pytest.raises(ValueError, match="no reader is named 'vpt'; there are gameplay"):
+        with pytest.raises(UsageError, match="no reader is named 'vpt'; there are gameplay"):
             reader_for("vpt")
 
 
@@ -301,7 +298,7 @@ def test_what_was_logged_comes_back_in_time_order(tmp_path_factory, times) -> No
 def test_the_log_with_all_kinds_of_garbage_gives_its_valid_events() -> None:
     folder = RECORDINGS / "hostile" / "log-garbage"
     bad = json.loads((folder / "badlines.json").read_text(encoding="utf-8"))
-    events = GameplaySessionReader().read(folder / "inputs.jsonl")
+    events = read_native(folder / "inputs.jsonl")
     named = {entry["line"]: entry["what"] for entry in bad}
     rejected = set(events.rejected.line.tolist())
     assert {entry["line"] for entry in bad if entry["class"] == "invalid"} <= rejected
@@ -315,6 +312,6 @@ def test_the_log_with_all_kinds_of_garbage_gives_its_valid_events() -> None:
 def test_a_real_log_has_the_events_and_copies_that_its_recorder_counted(session) -> None:
     folder = RECORDINGS / session
     truth = json.loads((folder / "groundtruth.json").read_bytes())
-    events = GameplaySessionReader().read(folder / "inputs.jsonl")
+    events = read_native(folder / "inputs.jsonl")
     assert (len(events), events.duplicates) == (truth["events"], truth["duplicate_lines"])
     assert events.rejected.total == 0

@@ -177,7 +177,7 @@ def test_a_manifest_that_was_made_anew_is_read_anew(store: Store) -> None:
         manifest = store.manifest("a" * 64)
         assert manifest is not None
         assert manifest.session_id == session_id
-        (store.job_folder("a" * 64) / "manifest.v1.json").unlink()
+        (store.job_folder("a" * 64) / "manifest.v2.json").unlink()
     assert store.manifest("a" * 64) is None
 
 

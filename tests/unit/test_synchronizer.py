@@ -13,7 +13,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from playmill.config import POLICIES
-from playmill.inputs import GameplaySessionReader
 from playmill.synchronizer import (
     INT64_MAX,
     INT64_MIN,
@@ -23,6 +22,7 @@ from playmill.synchronizer import (
     events_until,
     spans,
 )
+from tests.unit.log_samples import read_native
 
 RECORDINGS = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
 INFINITY = float("inf")
@@ -306,7 +306,7 @@ def ground_truth(folder: Path) -> list[dict[str, Any]]:
 def test_unbounded_preceding_events_are_those_of_the_ground_truth(session) -> None:
     folder = RECORDINGS / session
     truth = ground_truth(folder)
-    events = GameplaySessionReader().read(folder / "inputs.jsonl")
+    events = read_native(folder / "inputs.jsonl")
     frame_us = array([row["t_us"] for row in truth])
     alignment = align(frame_us, events.timestamp_us, policy="preceding", window_us=None)
     for i, row in enumerate(truth):
@@ -319,7 +319,7 @@ def test_unbounded_preceding_events_are_those_of_the_ground_truth(session) -> No
 def test_a_real_recording_is_assigned_as_the_rules_say(policy) -> None:
     folder = RECORDINGS / "doom-640x480"
     frames = [row["t_us"] for row in ground_truth(folder)[:100]]
-    events = GameplaySessionReader().read(folder / "inputs.jsonl").timestamp_us[:350]
+    events = read_native(folder / "inputs.jsonl").timestamp_us[:350]
     got = assign(array(frames), events, policy=policy, window_us=20_000, latency_us=-3_000)
     expected = [frame_of(t - 3_000, frames, policy, 20_000) for t in events.tolist()]
     assert got.tolist() == expected
