@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from playmill.errors import EncoderError, UsageError
+from playmill.errors import EncoderError, EncoderUnavailable, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -103,7 +103,7 @@ class EfficientNetLite0:
         for place in places or ():
             for path in sorted(Path(place, "models").glob("*.pth")):
                 return path
-        raise EncoderError(
+        raise EncoderUnavailable(
             self.name, f"package {_LITE0_PACKAGE} holds no weights", "Install it again."
         )
 
@@ -352,9 +352,9 @@ def _check_member(name: str, model: str, known: list[str]) -> None:
         )
 
 
-def _unreachable(encoder: str, error: Exception) -> EncoderError:
+def _unreachable(encoder: str, error: Exception) -> EncoderUnavailable:
     reason = re.split(r"\n|\. ", str(error).strip())[0].rstrip(".")
-    return EncoderError(
+    return EncoderUnavailable(
         encoder,
         f"its weights cannot be fetched ({type(error).__name__}: {reason})",
         "Download them where there is a network and give them with --weights FILE.",

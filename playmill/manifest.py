@@ -94,6 +94,7 @@ class JobPlan:
 
     parts_key: str
     session_id: str
+    weights_digest: str
     chunk_frames: tuple[int, ...]
     """Frames that the packets promise, of each chunk."""
     warnings: tuple[str, ...]
@@ -109,6 +110,7 @@ class JobPlan:
         return cls(
             parts_key=value["parts_key"],
             session_id=value["session_id"],
+            weights_digest=value["weights_digest"],
             chunk_frames=tuple(chunk["num_frames"] for chunk in value["chunks"]),
             warnings=tuple(value["warnings"]),
         )

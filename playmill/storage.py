@@ -22,7 +22,7 @@ from playmill.content import DatasetContent, FeatureBlocks, ImageBlocks
 from playmill.dataset import Dataset, open_dataset
 from playmill.dataset_writer import open_spool, seal, write_features, write_images, write_labels
 from playmill.errors import DatasetError, SessionConflict, Superseded
-from playmill.publication import Temporary, locked
+from playmill.publication import Temporary, collect_stale, locked
 from playmill.synced_content import from_synced_data
 from playmill.verify import verify
 
@@ -122,6 +122,7 @@ class DataStorage:
         """
         target = self.path(content.session_id)
         if _holds(target, content):
+            collect_stale(target)  # who published it may have died a moment later
             return target
         with Temporary(target) as temporary:
             with temporary.spool() as spool, open_spool(spool, "w") as file:

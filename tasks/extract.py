@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from playmill import failpoints
 from playmill.config import PipelineConfig
-from playmill.errors import EncoderError
+from playmill.errors import EncoderUnavailable
 from playmill.jobs import Step
 from playmill.manifest import check_unchanged
 from playmill.store import Store
 from tasks.app import app, settings
 from tasks.attempt import attempt
+from tasks.fit import needed_here
 from tasks.ingest import recording_of
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ def extract(job_id: str, chunk_index: int) -> None:
     def work(store: Store, name: str) -> None:
         request = store.request(job_id)
         recording = recording_of(request)
-        extractor = _extractor(store, manifest.config)
-        _check_weights(extractor, manifest.config.encoder, manifest.weights_digest)
+        with needed_here():
+            extractor = _extractor(store, manifest.config)
+            _check_weights(extractor, manifest.config.encoder, manifest.weights_digest)
         chunk = manifest.chunks[chunk_index]
         folder = store.part_folder(parts_key, chunk_index, name)
         won = False
@@ -105,8 +107,8 @@ def _check_weights(extractor: Extractor, encoder: str, expected: str) -> None:
     spec = extractor.processor.spec
     loaded = "" if spec is None else spec.weights_digest
     if loaded != expected:
-        raise EncoderError(
+        raise EncoderUnavailable(
             encoder,
             f"this worker loaded weights {loaded[:12]}, the job was planned with {expected[:12]}",
-            "Give all hosts the same weights, and submit again.",
+            "Give all hosts the same version; or submit the recording again, to plan it anew.",
         )
