@@ -23,8 +23,8 @@ from playmill.report import (
 from playmill.report.alignment import AlignmentReport
 from playmill.report.contact_sheet import ContactSheet
 from playmill.report.markup import Markup, escape, join, tag
-from playmill.report.moments import choose
-from playmill.report.pictures import PictureSource
+from playmill.report.moments import Moment, choose
+from playmill.report.pictures import Pictures, PictureSource
 from playmill.report.tables import Section
 from playmill.report.timeline import Timeline
 
@@ -32,6 +32,7 @@ MAX_WARNINGS = 40
 MAX_REJECTED = 8
 MAX_JSON = 20_000
 """Characters of metadata and of provenance that are shown."""
+NO_EVENTS = "The log has no events: a moment out of each part of the session."
 LEGEND = (
     "The busiest moment of each part of the session. Filled caps are held when the frame is shown,"
     " outlined ones are down for a part of its span only; the arrow is the mouse's motion in it."
@@ -44,18 +45,19 @@ def page(dataset: Dataset, source: PictureSource) -> str:
     """Return the page of `dataset` as an HTML document.
 
     Raises:
-        KeyError, OSError, ValueError, RuntimeError: the dataset is damaged.
+        KeyError, OSError, ValueError, RuntimeError, TypeError: the dataset is damaged.
     """
     report = alignment.read_report(dataset)
     line = timeline.build(dataset)
+    moments = choose(dataset, reachable=source.reachable(dataset))
+    pictures = source.take(dataset, sorted({n for moment in moments for n in moment.pictures}))
+    rule, distances = _rule(dataset), histogram.draw(alignment.distances_us(dataset))
     body = (
         _warnings(dataset.warnings),
         sections.gates(report.gates),
         _timeline(line),
-        _contact_sheet(dataset, source),
-        sections.synchronization(
-            report, _rule(dataset), histogram.draw(alignment.distances_us(dataset))
-        ),
+        _contact_sheet(dataset, moments, pictures),
+        sections.synchronization(report, rule, distances),
         sections.lag(report.lag),
         sections.clock(report.clock, line),
         sections.gaps(line),
@@ -63,13 +65,17 @@ def page(dataset: Dataset, source: PictureSource) -> str:
         _log(dataset),
         _origin(dataset),
     )
-    head = _head(dataset, report, line)
     return document.document(
         dataset.session_id,
-        join((head, tables.linked(body))),
+        join((_head(dataset, report, line), tables.linked(body))),
         marker=document.SESSION_PAGE,
-        key=dataset.dataset_key,
+        key=page_key(dataset, with_pictures=bool(pictures.jpegs)),
     )
+
+
+def page_key(dataset: Dataset, *, with_pictures: bool) -> str:
+    """Return what a page is made of, as far as it can be told before it is made."""
+    return f"{dataset.dataset_key} {'pictures' if with_pictures else 'no-pictures'}"
 
 
 def _head(dataset: Dataset, report: AlignmentReport, line: Timeline) -> Markup:
@@ -137,18 +143,14 @@ def _warnings(warnings: Sequence[str]) -> Section | None:
     return tables.section("Warnings", tag("ul", *shown, class_="warnings"), id_="warnings")
 
 
-def _contact_sheet(dataset: Dataset, source: PictureSource) -> Section:
-    moments = choose(dataset, reachable=source.reachable(dataset))
-    frames = sorted({frame for moment in moments for frame in moment.pictures})
-    pictures = source.take(dataset, frames)
+def _contact_sheet(dataset: Dataset, moments: Sequence[Moment], pictures: Pictures) -> Section:
     sheet = ContactSheet(dataset, pictures)
-    figures_ = [sheet.moment(moment, number) for number, moment in enumerate(moments, 1)]
     return tables.section(
         "Busy moments",
         tag("p", pictures.note, class_="muted" if pictures.jpegs else "notice"),
-        *figures_,
+        *(sheet.moment(moment, number) for number, moment in enumerate(moments, 1)),
         id_="moments",
-        note=LEGEND,
+        note=LEGEND if len(dataset.array("/sync/frame")) else NO_EVENTS,
     )
 
 

@@ -71,7 +71,8 @@ kbd.tapped{border-style:dashed}
 .ticks{display:flex;justify-content:space-between;gap:.5rem;color:var(--muted);font-size:.8rem;
 font-variant-numeric:tabular-nums}
 .key{fill:var(--key)}.button{fill:var(--accent)}.mouse{fill:var(--mouse)}.axis{fill:var(--axis)}
-path.bad{fill:var(--bad)}path.warn{fill:var(--warn)}path.accent{fill:var(--accent)}
+path.bad{fill:var(--bad);stroke:var(--bad)}path.warn{fill:var(--warn);stroke:var(--warn)}
+.bad,.warn{stroke-width:1;vector-effect:non-scaling-stroke}path.accent{fill:var(--accent)}
 .shade1{opacity:.35}.shade2{opacity:.55}.shade3{opacity:.78}
 .line{fill:none;stroke:var(--text);stroke-width:2;vector-effect:non-scaling-stroke}
 .thin{stroke:var(--muted);stroke-width:1}

@@ -42,7 +42,7 @@ def _trouble(timeline: Timeline) -> list[Markup]:
             _share(FLAG_WORDS.get(name, name), bins, "warn", name)
             for name, bins in timeline.flags.items()
         ),
-        _height("no frame", timeline.unassigned, "bad", "events that belong to no frame"),
+        _height("lost events", timeline.unassigned, "bad", "events that belong to no frame"),
     ]
     return [row for row in rows if row is not None]
 

@@ -88,7 +88,7 @@ def named_video(dataset: Dataset, path: Path) -> VideoPictures:
         raise UsageError(f"--video {path}: there is no such file")
     index = _index(path)
     if isinstance(index, PlaymillError):
-        raise UsageError(f"--video {path}: {index}") from index
+        raise UsageError(f"--video: {index}") from index
     if index.digest == _recorded(dataset).get("digest"):
         return VideoPictures(index, _note(dataset))
     if index.time_base == dataset.time_base and np.isin(dataset.pts, index.pts).all():
