@@ -6,7 +6,7 @@ import numpy as np
 
 from playmill.dataset import Dataset
 from playmill.report import charts, figures, strips
-from playmill.report.markup import Markup, join, tag
+from playmill.report.markup import Markup, escape, join, tag
 from playmill.report.moments import Moment, Strip
 from playmill.report.pictures import Pictures
 
@@ -34,7 +34,7 @@ class ContactSheet:
             tag(
                 "figcaption",
                 tag("h3", f"Moment {number}, at {at}"),
-                tag("p", f"{presses} in this strip", class_="muted"),
+                tag("p", f"{presses} in this strip{self._left_out(moment)}", class_="muted"),
             ),
             tag(
                 "ol",
@@ -44,6 +44,11 @@ class ContactSheet:
             self._strips(moment),
             class_="moment card",
         )
+
+    @staticmethod
+    def _left_out(moment: Moment) -> str:
+        rest = moment.num_used - len(moment.strips)
+        return f"; {rest} more keys and buttons are not drawn" if rest else ""
 
     # ---- one picture ----------------------------------------------------------------------------
 
@@ -96,17 +101,17 @@ class ContactSheet:
         return [f"{name} button" for name in self._dataset.button_names]
 
     def _caps(self, held: list[str], tapped: list[str]) -> Markup:
-        caps = [tag("kbd", name, class_="held") for name in held[:MAX_CAPS]]
-        caps += [tag("kbd", name, class_="tapped") for name in tapped[: MAX_CAPS - len(caps)]]
+        caps = [_cap(name, "held") for name in held[:MAX_CAPS]]
+        caps += [_cap(name, "tapped") for name in tapped[: MAX_CAPS - len(caps)]]
         rest = len(held) + len(tapped) - len(caps)
         if rest:
             caps.append(tag("span", f"and {rest} more", class_="muted"))
         return join(caps) or tag("span", "no key or button down", class_="muted")
 
     def _motion(self, frame: int, dx: float, dy: float) -> str:
-        parts = [f"mouse {dx:+,.4g}, {dy:+,.4g}"] if dx or dy else []
+        parts = [f"mouse {figures.signed(dx)}, {figures.signed(dy)}"] if dx or dy else []
         x, y = (float(value) for value in self._dataset.actions("scroll")[frame])
-        parts += [f"scroll {x:+.4g}, {y:+.4g}"] if x or y else []
+        parts += [f"scroll {figures.signed(x)}, {figures.signed(y)}"] if x or y else []
         return "; ".join(parts)
 
     def _direction(self, dx: float, dy: float) -> tuple[float, float]:
@@ -184,6 +189,10 @@ class ContactSheet:
         zero = int(self._times[0])
         places = (start, (start + stop) // 2, stop)
         return strips.axis(*(figures.clock_time(us - zero) for us in places))
+
+
+def _cap(name: str, how: str) -> Markup:
+    return tag("kbd", escape(name, limit=strips.MAX_NAME), class_=how)
 
 
 def _ratio(dataset: Dataset) -> str:

@@ -44,6 +44,11 @@ def count(number: float | None) -> str:
     return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.3g}"
 
 
+def signed(number: float) -> str:
+    """Return a number with its sign, thousands apart."""
+    return f"{number:+,.0f}" if abs(number) >= 1000 else f"{number:+.4g}"
+
+
 def ms(number: float | None) -> str:
     """Return milliseconds; "unknown" for None."""
     if number is None:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from playmill.report import document, figures, tables
 from playmill.report.folder import Entry, Failure, Unreadable
-from playmill.report.markup import Markup, escape, join, tag
+from playmill.report.markup import Markup, escape, join, prose, tag
 from playmill.report.tables import Section
 
 MAX_FAILURES = 200
@@ -130,24 +130,33 @@ def _sessions(entries: Sequence[Entry], links: Mapping[Path, str]) -> Section:
         text = tag("p", "No dataset in this folder can be read.", class_="notice")
         return tables.section("Sessions", text, id_="sessions")
     ordered = sorted(entries, key=lambda entry: (not entry.troubled, entry.game, entry.session_id))
+    heads = ["Session", "Game", "Length", "Frames", "Events", "Event to frame, p95", "State"]
     rows = [_session(entry, links[entry.path]) for entry in ordered]
-    heads = ("Session", "Game", "Length", "Frames", "Events", "Event to frame, p95", "Lag", "State")
-    table = tables.table(heads, rows, numeric=(2, 3, 4, 5, 6))
+    # Datasets of older versions do not say their lag.
+    if any(entry.lag for entry in ordered):
+        heads.insert(6, "Lag")
+        for row, entry in zip(rows, ordered, strict=True):
+            row.insert(6, _lag(entry))
+    table = tables.table(heads, rows, numeric=range(2, len(heads) - 1))
     return tables.section("Sessions", table, id_="sessions")
 
 
-def _session(entry: Entry, link: str) -> tuple[object, ...]:
-    lag = entry.lag.lag_ms if entry.lag is not None and entry.lag.confident else None
-    return (
+def _session(entry: Entry, link: str) -> list[object]:
+    return [
         tag("a", escape(entry.session_id, limit=200), href=quote(os.fsencode(link))),
         escape(entry.game, limit=200),
         figures.duration(entry.length_us),
         f"{entry.frames:,}",
         f"{entry.events:,}",
-        figures.ms(entry.p95_ms),
-        figures.ms(lag),
+        figures.ms(entry.p95_ms) if entry.events else "no events",
         _state(entry),
-    )
+    ]
+
+
+def _lag(entry: Entry) -> str:
+    if entry.lag is None or not entry.lag.confident:
+        return "unknown"
+    return figures.ms(entry.lag.lag_ms)
 
 
 def _state(entry: Entry) -> Markup:
@@ -173,7 +182,7 @@ def _unreadable(unreadable: Sequence[Unreadable]) -> Section | None:
 
 def _failures(failed: Sequence[Failure] | None) -> Section:
     if failed is None:
-        text = tag("p", STORE_UNKNOWN, class_="muted")
+        text = tag("p", prose(STORE_UNKNOWN), class_="muted")
         return tables.section("Failed recordings", text, id_="failures")
     if not failed:
         return tables.section("Failed recordings", tag("p", "None."), id_="failures")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable
 
 MAX_TEXT = 4000
 """Characters of one piece of text; the rest is cut off and counted."""
+_CODE = re.compile("`([^`]*)`")
 _VOID = frozenset(("img", "meta", "br"))
 
 
@@ -39,6 +41,11 @@ def _shown(char: str, lines: bool) -> str:
     if char.isprintable() or (lines and char == "\n"):
         return char
     return char.encode("unicode_escape").decode()
+
+
+def prose(text: str) -> Markup:
+    """Return a sentence as HTML, with what stands between backquotes as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", escape(text)))
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Markup:

@@ -20,7 +20,7 @@ PICTURES_US = (-100_000, 0, 100_000, 200_000)
 BEFORE_US, AFTER_US = 500_000, 700_000
 """What a moment's strip shows, from its middle."""
 MAX_STRIP_FRAMES = 400
-MAX_STRIP_KEYS = 6
+MAX_STRIPS = 8
 _BLOCK = 1 << 16
 
 
@@ -50,6 +50,9 @@ class Moment:
     stop: int
     """Frame after the last of the strip."""
     strips: tuple[Strip, ...]
+    """The most pressed keys, then buttons, up to `MAX_STRIPS`."""
+    num_used: int
+    """Keys and buttons that were down in the strip's time, drawn or not."""
     presses: int
     """Presses of keys and buttons within the strip."""
 
@@ -116,36 +119,38 @@ def _moment(dataset: Dataset, middle: int) -> Moment:
     first = max(int(np.searchsorted(times, middle_us - BEFORE_US)), middle - MAX_STRIP_FRAMES // 2)
     stop = min(int(np.searchsorted(times, middle_us + AFTER_US)), middle + MAX_STRIP_FRAMES // 2)
     rows = slice(first, stop)
-    strips = (*_strips(dataset, "key", rows), *_strips(dataset, "button", rows))
+    used = [_used(dataset, one, rows) for one in ("key", "button")]
+    drawn = [("key", name) for name in used[0]] + [("button", name) for name in used[1]]
     return Moment(
         middle_us=middle_us,
         pictures=tuple(sorted({max(frame, 0) for frame in wanted.tolist()})),
         first=first,
         stop=stop,
-        strips=strips[:MAX_STRIP_KEYS],
+        strips=tuple(_strip(dataset, one, column, rows) for one, column in drawn[:MAX_STRIPS]),
+        num_used=len(drawn),
         presses=sum(
             int(dataset.h5[f"/actions/{one}_presses"][rows].sum()) for one in ("key", "button")
         ),
     )
 
 
-def _strips(dataset: Dataset, one: str, rows: slice) -> list[Strip]:
-    down = dataset.h5[f"/actions/{one}s_any"][rows] != 0
-    changes = dataset.h5[f"/actions/{one}_presses"][rows].sum(axis=0, dtype=np.int64)
-    used = sorted(np.flatnonzero(down.any(axis=0)).tolist(), key=lambda column: -changes[column])
-    names = dataset.names(f"/actions/{one}s")
-    strips = []
-    for column in used[:MAX_STRIP_KEYS]:
-        presses, releases = _event_times(dataset, names[column], one, rows)
-        strips.append(
-            Strip(
-                name=names[column] if one == "key" else f"{names[column]} button",
-                down=tuple((a + rows.start, b + rows.start) for a, b in runs(down[:, column])),
-                presses_us=presses,
-                releases_us=releases,
-            )
-        )
-    return strips
+def _used(dataset: Dataset, one: str, rows: slice) -> list[int]:
+    """Return the columns of what is down in `rows`, the most pressed first."""
+    down = dataset.h5[f"/actions/{one}s_any"][rows].any(axis=0)
+    presses = dataset.h5[f"/actions/{one}_presses"][rows].sum(axis=0, dtype=np.int64)
+    return sorted(np.flatnonzero(down).tolist(), key=lambda column: -int(presses[column]))
+
+
+def _strip(dataset: Dataset, one: str, column: int, rows: slice) -> Strip:
+    name = dataset.names(f"/actions/{one}s")[column]
+    down = dataset.h5[f"/actions/{one}s_any"][rows, column] != 0
+    presses, releases = _event_times(dataset, name, one, rows)
+    return Strip(
+        name=name if one == "key" else f"{name} button",
+        down=tuple((a + rows.start, b + rows.start) for a, b in runs(down)),
+        presses_us=presses,
+        releases_us=releases,
+    )
 
 
 def _event_times(

@@ -22,13 +22,13 @@ from playmill.report import (
 )
 from playmill.report.alignment import AlignmentReport
 from playmill.report.contact_sheet import ContactSheet
-from playmill.report.markup import Markup, escape, join, tag
+from playmill.report.markup import Markup, escape, join, prose, tag
 from playmill.report.moments import Moment, choose
 from playmill.report.pictures import Pictures, PictureSource
 from playmill.report.tables import Section
 from playmill.report.timeline import Timeline
 
-MAX_WARNINGS = 40
+SHOWN_WARNINGS, MAX_WARNINGS = 8, 200
 MAX_REJECTED = 8
 MAX_JSON = 20_000
 """Characters of metadata and of provenance that are shown."""
@@ -136,18 +136,23 @@ def _rule(dataset: Dataset) -> str:
 def _warnings(warnings: Sequence[str]) -> Section | None:
     if not warnings:
         return None
-    shown = [tag("li", escape(warning, limit=1000)) for warning in warnings[:MAX_WARNINGS]]
-    rest = len(warnings) - len(shown)
-    if rest:
-        shown.append(tag("li", f"and {rest:,} more"))
-    return tables.section("Warnings", tag("ul", *shown, class_="warnings"), id_="warnings")
+    items = [tag("li", escape(warning, limit=1000)) for warning in warnings[:MAX_WARNINGS]]
+    if len(warnings) > MAX_WARNINGS:
+        items.append(tag("li", f"and {len(warnings) - MAX_WARNINGS:,} more"))
+    first, others = items[:SHOWN_WARNINGS], items[SHOWN_WARNINGS:]
+    shown = tag("ul", *first, class_="warnings")
+    more: Markup | None = None
+    if others:
+        title = f"{len(warnings) - len(first):,} more warnings"
+        more = tag("details", tag("summary", title), tag("ul", *others, class_="warnings"))
+    return tables.section("Warnings", shown, more, id_="warnings")
 
 
 def _contact_sheet(dataset: Dataset, moments: Sequence[Moment], pictures: Pictures) -> Section:
     sheet = ContactSheet(dataset, pictures)
     return tables.section(
         "Busy moments",
-        tag("p", pictures.note, class_="muted" if pictures.jpegs else "notice"),
+        tag("p", prose(pictures.note), class_="muted" if pictures.jpegs else "notice"),
         *(sheet.moment(moment, number) for number, moment in enumerate(moments, 1)),
         id_="moments",
         note=LEGEND if len(dataset.array("/sync/frame")) else NO_EVENTS,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from playmill.report.markup import Markup, tag
+from playmill.report.markup import Markup, escape, tag
+
+MAX_NAME = 40
+"""Characters of a key's name."""
 
 
 def row(name: str, chart: Markup, *, detail: str | None = None) -> Markup:
     """Return one named chart."""
     small = tag("small", detail) if detail else None
-    return tag("div", tag("span", tag("span", name), small, class_="name"), chart, class_="strip")
+    shown = tag("span", escape(name, limit=MAX_NAME))
+    return tag("div", tag("span", shown, small, class_="name"), chart, class_="strip")
 
 
 def axis(*labels: str) -> Markup:

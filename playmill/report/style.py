@@ -38,7 +38,8 @@ table{border-collapse:collapse;margin:.5rem 0 1rem;max-width:100%;font-variant-n
 th,td{text-align:left;vertical-align:top;padding:.3rem 1.25rem .3rem 0;
 border-bottom:1px solid var(--line);font-weight:400}
 thead th{color:var(--muted);font-size:.85rem}
-.number-cell{text-align:right}
+.number-cell{text-align:right;white-space:nowrap}
+th[scope=row]{min-width:5rem}
 .card{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.9rem}
 figure{margin:0 0 1rem}
 figcaption{display:flex;flex-wrap:wrap;gap:0 1rem;align-items:baseline;margin-bottom:.5rem}
@@ -88,7 +89,8 @@ border:1px solid var(--line);border-radius:.4rem;padding:.75rem;margin:.25rem 0}
 .strip{grid-template-columns:5.2rem minmax(0,1fr);gap:.4rem}
 .wide thead{display:none}
 .wide tr{display:block;padding:.5rem 0;border-bottom:1px solid var(--line)}
-.wide th,.wide td{display:block;border:0;padding:.05rem 0;text-align:left}
+.wide th,.wide td{display:block;border:0;padding:.05rem 0;text-align:left;white-space:normal}
+.wide th{font-weight:600}
 .wide td::before{content:attr(data-label) ": ";color:var(--muted)}
 th,td{padding-right:.75rem}
 }

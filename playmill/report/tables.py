@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from playmill.report.markup import Markup, join, tag
+from playmill.report.markup import Markup, escape, join, tag
+
+MAX_FACT = 300
+"""Characters of one named value."""
 
 
 def table(
@@ -13,25 +16,34 @@ def table(
 ) -> Markup:
     """Return a table; cells are escaped unless they are `Markup`.
 
+    One of more than two columns becomes a list of named values where the screen is narrow; its
+    roles are written down because such a list is no table to a browser any more.
+
     Args:
         heads: names of the columns; the first column names the row.
         numeric: columns set to the right.
     """
     right = set(numeric)
-    head = [tag("th", text, scope="col", class_=_class(i, right)) for i, text in enumerate(heads)]
-    body = [
-        tag(
-            "tr",
-            *(
-                tag("td", cell, data_label=heads[i], class_=_class(i, right))
-                if i
-                else tag("th", cell, scope="row")
-                for i, cell in enumerate(row)
-            ),
-        )
-        for row in rows
+    head = [
+        tag("th", text, scope="col", role="columnheader", class_=_class(column, right))
+        for column, text in enumerate(heads)
     ]
-    return tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body))
+    return tag(
+        "table",
+        tag("thead", tag("tr", *head, role="row"), role="rowgroup"),
+        tag("tbody", *(_row(heads, row, right) for row in rows), role="rowgroup"),
+        class_="wide" if len(heads) > 2 else None,
+        role="table",
+    )
+
+
+def _row(heads: Sequence[str], cells: Sequence[object], right: set[int]) -> Markup:
+    first, *others = cells
+    rest = [
+        tag("td", cell, role="cell", data_label=heads[column], class_=_class(column, right))
+        for column, cell in enumerate(others, 1)
+    ]
+    return tag("tr", tag("th", first, scope="row", role="rowheader"), *rest, role="row")
 
 
 def _class(column: int, right: set[int]) -> str | None:
@@ -41,7 +53,9 @@ def _class(column: int, right: set[int]) -> str | None:
 def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
     """Return named values; those that are None are left out."""
     items = [
-        tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs if value is not None
+        tag("div", tag("dt", name), tag("dd", escape(value, limit=MAX_FACT)))
+        for name, value in pairs
+        if value is not None
     ]
     return tag("dl", *items, class_="facts")
 
