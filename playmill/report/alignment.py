@@ -109,14 +109,8 @@ def latency_us(dataset: Dataset) -> int:
 def read_report(dataset: Dataset) -> AlignmentReport:
     """Return the stored report; without one, or with one that makes no sense, a computed one."""
     stored = dataset.h5["/sync"].attrs.get("report")
-    if isinstance(stored, str):
-        try:
-            value = json.loads(stored)
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict):
-            return _parse(value)
-    return _compute(dataset)
+    report = parse(stored) if isinstance(stored, str) else None
+    return report or _compute(dataset)
 
 
 def _compute(dataset: Dataset) -> AlignmentReport:
@@ -143,7 +137,14 @@ def _compute(dataset: Dataset) -> AlignmentReport:
 # ---- the attribute is data: whatever is not of the promised type counts as unknown -------------
 
 
-def _parse(value: Mapping[str, Any]) -> AlignmentReport:
+def parse(text: str) -> AlignmentReport | None:
+    """Read the attribute; None if it is no JSON object."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
     why = _mapping(value.get("unassigned_why"))
     audit = _mapping(value.get("conservation"))
     return AlignmentReport(

@@ -196,7 +196,7 @@ def _log(dataset: Dataset) -> Section:
         rows = list(zip(lines, reasons, strict=False))
         content.append(tables.table(("Rejected line", "Why"), rows))
     if rejected > len(lines):
-        more = f"{rejected - len(lines):,} more rejected lines are not shown."
+        more = f"Not shown: {figures.plural(rejected - len(lines), 'more rejected line')}."
         content.append(tag("p", more, class_="muted"))
     return tables.section("Input log", *content, id_="log")
 
