@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from playmill import __version__
 from playmill.report.markup import Markup, escape, tag
 from playmill.report.style import STYLE
 
 GENERATOR = "playmill report"
+DOCTYPE = "<!DOCTYPE html>\n"
 SESSION_PAGE, INDEX_PAGE = "session", "index"
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'"
+
+_START = re.compile(
+    f'{DOCTYPE}<html lang="en"><head><meta charset="utf-8">'
+    f'<meta name="generator" content="({GENERATOR} [^"]*)">'
+)
 
 
 def document(title: str, body: Markup, *, marker: str, key: str = "") -> str:
@@ -23,8 +31,8 @@ def document(title: str, body: Markup, *, marker: str, key: str = "") -> str:
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         tag("meta", name="generator", content=generator(marker, key)),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("meta", name="referrer", content="no-referrer"),
@@ -33,7 +41,13 @@ def document(title: str, body: Markup, *, marker: str, key: str = "") -> str:
     )
     foot = tag("footer", f"Made by playmill {__version__}.", class_="muted")
     page = tag("html", head, tag("body", tag("main", body, foot)), lang="en")
-    return f"<!DOCTYPE html>\n{page}\n"
+    return f"{DOCTYPE}{page}\n"
+
+
+def made_as(start: str) -> str | None:
+    """Return what a file says of its making by its first characters; None: it is no page."""
+    found = _START.match(start)
+    return found[1] if found else None
 
 
 def generator(marker: str, key: str) -> str:

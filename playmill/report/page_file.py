@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from playmill.errors import UsageError
 from playmill.markers import temporary_beside
-from playmill.report.document import GENERATOR
+from playmill.report import document
 
 _HEAD_BYTES = 4096
-_MADE_BY = re.compile(rf'<meta name="generator" content="({re.escape(GENERATOR)} [^"]*)">')
 
 
 def made_as(path: Path) -> str | None:
@@ -21,9 +19,7 @@ def made_as(path: Path) -> str | None:
         OSError: it is not there, or cannot be read.
     """
     with path.open("rb") as stream:
-        head = stream.read(_HEAD_BYTES).decode("utf-8", "replace")
-    found = _MADE_BY.search(head)
-    return found[1] if found else None
+        return document.made_as(stream.read(_HEAD_BYTES).decode("utf-8", "replace"))
 
 
 def check_output(path: Path) -> None:

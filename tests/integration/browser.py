@@ -36,6 +36,29 @@ _OVERFLOWING = """
   return found;
 })()
 """
+_CONTRASTS = """
+(() => {
+  const parse = text => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b]
+    .map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = element => {
+    for (let at = element; at; at = at.parentElement) {
+      const color = parse(getComputedStyle(at).backgroundColor);
+      if (color.length < 4 || color[3] > 0) return color;
+    }
+    return [255, 255, 255];
+  };
+  const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.data.trim(), element = walker.currentNode.parentElement;
+    if (!text || !element.getClientRects().length) continue;
+    const [a, b] = [parse(getComputedStyle(element).color), behind(element)].map(light);
+    found.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), text.slice(0, 40)]);
+  }
+  return found;
+})()
+"""
 
 
 def find_browser() -> str | None:
@@ -110,6 +133,12 @@ class Browser:
     def overflowing(self) -> list[str]:
         """Return elements that stick out of the window, or of the box they are in."""
         found: list[str] = self.value(_OVERFLOWING)
+        return found
+
+    def contrasts(self) -> list[tuple[float, str]]:
+        """Return each visible text with its contrast to what is behind it, as WCAG 2 has it."""
+        found = [(float(ratio), str(text)) for ratio, text in self.value(_CONTRASTS)]
+        assert found
         return found
 
     def complaints(self) -> list[str]:
