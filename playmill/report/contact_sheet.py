@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from playmill.dataset import Dataset
-from playmill.report import charts, figures, strips
+from playmill.report import charts, figures, moment_strips, strips
 from playmill.report.markup import Markup, escape, join, tag
-from playmill.report.moments import Moment, Strip
+from playmill.report.moments import Moment
 from playmill.report.pictures import Pictures
 
 MAX_CAPS = 12
@@ -28,7 +28,7 @@ class ContactSheet:
     def moment(self, moment: Moment, number: int) -> Markup:
         """Return one moment as a figure."""
         at = figures.clock_time(moment.middle_us - int(self._times[0]))
-        presses = "1 press" if moment.presses == 1 else f"{figures.count(moment.presses)} presses"
+        presses = figures.plural(moment.presses, "press", "presses")
         return tag(
             "figure",
             tag(
@@ -41,7 +41,7 @@ class ContactSheet:
                 *(self._picture(moment, frame, n) for n, frame in enumerate(moment.pictures, 1)),
                 class_="pictures",
             ),
-            self._strips(moment),
+            moment_strips.draw(moment, zero_us=int(self._times[0])),
             class_="moment card",
         )
 
@@ -119,76 +119,6 @@ class ContactSheet:
         size = max(abs(dx), abs(dy))
         length = 0.25 + 0.75 * min(size / self._fast, 1.0)
         return dx / size * length, dy / size * length
-
-    # ---- the strip below ------------------------------------------------------------------------
-
-    def _strips(self, moment: Moment) -> Markup:
-        rows = [self._frames_row(moment), *(self._key_row(moment, s) for s in moment.strips)]
-        return strips.group(*rows, self._mouse_row(moment), self._axis(moment))
-
-    def _bounds(self, moment: Moment) -> tuple[int, int]:
-        last = moment.stop - 1
-        usual = int(np.median(np.diff(self._times))) if len(self._times) > 1 else 1_000_000
-        until = int(self._times[last + 1]) if moment.stop < len(self._times) else 2**63
-        return int(self._times[moment.first]), min(until, int(self._times[last]) + 2 * usual)
-
-    def _x(self, moment: Moment, us: int) -> float:
-        start, stop = self._bounds(moment)
-        return float(np.clip((us - start) / max(stop - start, 1), 0, 1)) * charts.WIDTH
-
-    def _frame_x(self, moment: Moment, frame: int) -> float:
-        if frame >= moment.stop:
-            return charts.WIDTH
-        return self._x(moment, int(self._times[frame]))
-
-    def _frames_row(self, moment: Moment) -> Markup:
-        every = [self._frame_x(moment, frame) for frame in range(moment.first, moment.stop)]
-        shown = [
-            (self._frame_x(moment, frame), self._frame_x(moment, frame + 1))
-            for frame in moment.pictures
-            if moment.first <= frame < moment.stop
-        ]
-        picture = charts.svg(
-            charts.bars(shown, class_="accent"),
-            charts.marks(every, class_="thin"),
-            label=f"{len(every)} frames; those shown above are filled",
-            class_="row",
-        )
-        return strips.row("frames", picture)
-
-    def _key_row(self, moment: Moment, strip: Strip) -> Markup:
-        spans = [(self._frame_x(moment, a), self._frame_x(moment, b)) for a, b in strip.down]
-        picture = charts.svg(
-            charts.bars(spans, class_="key shade2"),
-            charts.marks([self._x(moment, us) for us in strip.releases_us], class_="up", top=50),
-            charts.marks([self._x(moment, us) for us in strip.presses_us], class_="down"),
-            label=f"{strip.name}: down in {len(strip.down)} stretches, "
-            f"{len(strip.presses_us)} presses and {len(strip.releases_us)} releases logged",
-            class_="row",
-        )
-        return strips.row(strip.name, picture)
-
-    def _mouse_row(self, moment: Moment) -> Markup | None:
-        rows = slice(moment.first, moment.stop)
-        size = np.abs(self._dataset.actions("mouse")[rows]).sum(axis=1, dtype=np.float64)
-        if not size.any():
-            return None
-        spans = [
-            (self._frame_x(moment, frame), self._frame_x(moment, frame + 1), value)
-            for frame, value in zip(range(moment.first, moment.stop), size.tolist(), strict=True)
-        ]
-        picture = charts.svg(
-            charts.blocks(spans, class_="mouse"),
-            label=f"mouse: at most {size.max():,.4g} a frame",
-            class_="row tall",
-        )
-        return strips.row("mouse", picture)
-
-    def _axis(self, moment: Moment) -> Markup:
-        start, stop = self._bounds(moment)
-        zero = int(self._times[0])
-        places = (start, (start + stop) // 2, stop)
-        return strips.axis(*(figures.clock_time(us - zero) for us in places))
 
 
 def _cap(name: str, how: str) -> Markup:

@@ -75,6 +75,6 @@ def date(us: int) -> str | None:
         return None
 
 
-def plural(number: int, noun: str) -> str:
-    """Return "1 frame", "2 frames"."""
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+def plural(number: int, noun: str, nouns: str | None = None) -> str:
+    """Return "1 frame", "2 frames"; `nouns` where it takes more than an s."""
+    return f"{count(number)} {noun if number == 1 else nouns or noun + 's'}"

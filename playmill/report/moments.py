@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from playmill.dataset import Dataset
 from playmill.report.alignment import latency_us
+from playmill.report.timeline import ONLY_FRAME_US
 
 MAX_MOMENTS = 8
 MOMENT_US = 2_000_000
@@ -47,14 +48,21 @@ class Moment:
     """Frames to show, ascending."""
     first: int
     """First frame of the strip."""
-    stop: int
-    """Frame after the last of the strip."""
+    edges_us: tuple[int, ...]
+    """On the recording's clock: when each frame of the strip begins, and when the last one ends."""
+    mouse: tuple[float, ...]
+    """|dx| + |dy| of each frame of the strip."""
     strips: tuple[Strip, ...]
     """The most pressed keys, then buttons, up to `MAX_STRIPS`."""
     num_used: int
     """Keys and buttons that were down in the strip's time, drawn or not."""
     presses: int
     """Presses of keys and buttons within the strip."""
+
+    @property
+    def stop(self) -> int:
+        """Frame after the last of the strip."""
+        return self.first + len(self.mouse)
 
 
 def choose(dataset: Dataset, *, reachable: NDArray[np.bool_] | None = None) -> tuple[Moment, ...]:
@@ -81,7 +89,8 @@ def choose(dataset: Dataset, *, reachable: NDArray[np.bool_] | None = None) -> t
         middle = _middle(times, frames, busy, own)
         if not middles or times[middle] - times[middles[-1]] >= BUSY_US // 2:
             middles.append(middle)
-    return tuple(_moment(dataset, middle) for middle in middles)
+    usual_us = round(float(np.median(np.diff(times)))) if len(times) > 1 else ONLY_FRAME_US
+    return tuple(_moment(dataset, middle, usual_us) for middle in middles)
 
 
 def _middle(
@@ -112,7 +121,7 @@ def _business(dataset: Dataset) -> NDArray[np.float64]:
     return business
 
 
-def _moment(dataset: Dataset, middle: int) -> Moment:
+def _moment(dataset: Dataset, middle: int, usual_us: int) -> Moment:
     times = dataset.timestamps_us
     middle_us = int(times[middle])
     wanted = np.searchsorted(times, [middle_us + us for us in PICTURES_US], side="right") - 1
@@ -125,13 +134,20 @@ def _moment(dataset: Dataset, middle: int) -> Moment:
         middle_us=middle_us,
         pictures=tuple(sorted({max(frame, 0) for frame in wanted.tolist()})),
         first=first,
-        stop=stop,
+        edges_us=(*times[rows].tolist(), _end_us(times, stop, usual_us)),
+        mouse=tuple(np.abs(dataset.actions("mouse")[rows]).sum(axis=1, dtype=np.float64).tolist()),
         strips=tuple(_strip(dataset, one, column, rows) for one, column in drawn[:MAX_STRIPS]),
         num_used=len(drawn),
         presses=sum(
             int(dataset.h5[f"/actions/{one}_presses"][rows].sum()) for one in ("key", "button")
         ),
     )
+
+
+def _end_us(times: NDArray[np.int64], stop: int, usual_us: int) -> int:
+    """Return when frame `stop` - 1 ceases to be shown; before a gap, after the usual time."""
+    last = int(times[stop - 1])
+    return last + usual_us if stop == len(times) else min(int(times[stop]), last + 2 * usual_us)
 
 
 def _used(dataset: Dataset, one: str, rows: slice) -> list[int]:
