@@ -57,6 +57,7 @@ HOMES = {
     "av": {
         "playmill/frames.py",
         "playmill/pictures.py",
+        "playmill/report/jpeg.py",
         "playmill/testing.py",
         "playmill/video_index.py",
     },
@@ -109,6 +110,11 @@ HEAVY = {"torch", "torchvision", "timm", "av", "zarr", "celery", "kombu", "redis
 
 def test_a_trainer_needs_numpy_and_h5py_alone() -> None:
     found = loaded("import playmill.dataset, playmill.schema, playmill.errors")
+    assert not found & HEAVY
+
+
+def test_drawing_a_page_needs_numpy_and_h5py_alone() -> None:
+    found = loaded("import playmill.report.command")
     assert not found & HEAVY
 
 

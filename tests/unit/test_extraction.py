@@ -20,6 +20,7 @@ from playmill.extraction import Extractor, _Batch, with_features
 from playmill.frame_processor import FrameProcessor
 from playmill.jobs import Commit
 from playmill.manifest import Manifest, make_manifest
+from playmill.motion import PICTURE_SIZE
 from playmill.plan import cut
 from playmill.recording import read_recording
 from playmill.schema import frame_flag
