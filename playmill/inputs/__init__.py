@@ -10,6 +10,7 @@ from types import MappingProxyType
 from playmill.errors import UsageError
 from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents, Mask, RejectedLines
 from playmill.inputs.gameplay_session import GameplaySessionReader
+from playmill.inputs.p2p import P2pReader
 from playmill.inputs.reader import Anchor, Clock, InputReader, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.vpt import VptReader
 from playmill.inputs.w3c import w3c_code
@@ -42,6 +43,7 @@ READERS: MappingProxyType[str, InputReader] = MappingProxyType(
         reader.name: reader
         for reader in (
             GameplaySessionReader(),
+            P2pReader(),
             VptReader(),
         )
     }

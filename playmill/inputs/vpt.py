@@ -41,15 +41,13 @@ from playmill.config import LINE_POLICY, MAX_TIME_US
 from playmill.errors import ClockError
 from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents, Mask
-from playmill.inputs.line_masks import line_masks
+from playmill.inputs.line_times import LineTimes, line_masks
 from playmill.inputs.lines import Rejected, log_lines, opening_objects
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.vpt_line import Switches, Tick, key_code, read_line
 
 TICK_US = 50_000
 """Length of a game tick, where a line beyond the frames does not say when it was."""
-MAX_STEP_US = 1 << 40
-"""Longest time between two lines that is believed: about 13 days."""
 _ATTACK = frozenset({"0"})
 _GUI_SCALES = {"5.7": 0.5, "5.8": 0.5, "6.7": 2.0, "6.8": 2.0, "6.9": 2.0}
 """Recorder version -> what its dx, dy have to be multiplied by while a GUI is open."""
@@ -78,31 +76,6 @@ def clock_pairs(
     """
     logged = {index: time for index, time in enumerate(line_us[: len(pts_us)]) if time is not None}
     return pts_us[np.array([*logged], np.int64)], np.array([*logged.values()], np.int64)
-
-
-@dataclass(kw_only=True, slots=True)
-class _Times:
-    """When each line was: at its frame, else as long after the line before as `milli` says."""
-
-    frames: list[int]
-    """Time of the frame of each line; [] for a log without its video."""
-    count: int = 0
-    last_us: int = 0
-    last_milli_us: int | None = None
-
-    def next(self, milli_us: int | None) -> int:
-        """Return the time of the next line."""
-        if self.count < len(self.frames):
-            time_us = self.frames[self.count]
-        elif not self.count:
-            time_us = milli_us or 0
-        elif milli_us is None or self.last_milli_us is None:
-            time_us = self.last_us + TICK_US
-        else:
-            time_us = self.last_us + min(max(milli_us - self.last_milli_us, 1), MAX_STEP_US)
-        self.count += 1
-        self.last_us, self.last_milli_us = time_us, milli_us
-        return time_us
 
 
 @dataclass(kw_only=True, slots=True)
@@ -140,7 +113,7 @@ class _Device:
 class _Log:
     """A log while it is read."""
 
-    times: _Times
+    times: LineTimes
     keep_text: bool
     table: EventTable = field(default_factory=EventTable)
     keyboard: _Device = field(default_factory=lambda: _Device(name="keyboard"))
@@ -303,7 +276,7 @@ class VptReader:
             LogError: the log is not empty, and not one of its lines is a tick.
         """
         frames = [] if options.line_us is None else options.line_us.tolist()
-        log = _Log(times=_Times(frames=frames), keep_text=options.keep_text)
+        log = _Log(times=LineTimes(frames=frames, tick_us=TICK_US), keep_text=options.keep_text)
         for number, content in _lines(files.log):
             log.add(number, content)
         log.table.rejects.check_some_event(
