@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from playmill.errors import UsageError
 from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents, Mask, RejectedLines
+from playmill.inputs.game_recorder import GameRecorderReader
 from playmill.inputs.gameplay_session import GameplaySessionReader
 from playmill.inputs.p2p import P2pReader
 from playmill.inputs.reader import Anchor, Clock, InputReader, LogFiles, ReadOptions, VideoTimes
@@ -43,6 +44,7 @@ READERS: MappingProxyType[str, InputReader] = MappingProxyType(
         reader.name: reader
         for reader in (
             GameplaySessionReader(),
+            GameRecorderReader(),
             P2pReader(),
             VptReader(),
         )
