@@ -9,8 +9,11 @@ from types import MappingProxyType
 
 from playmill.errors import UsageError
 from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents, Mask, RejectedLines
+from playmill.inputs.game_recorder import GameRecorderReader
 from playmill.inputs.gameplay_session import GameplaySessionReader
+from playmill.inputs.p2p import P2pReader
 from playmill.inputs.reader import Anchor, Clock, InputReader, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.vpt import VptReader
 from playmill.inputs.w3c import w3c_code
 
 __all__ = [
@@ -37,7 +40,15 @@ PLUGIN_GROUP = "playmill.readers"
 """Entry point group in which an installed package names readers of its own."""
 
 READERS: MappingProxyType[str, InputReader] = MappingProxyType(
-    {reader.name: reader for reader in (GameplaySessionReader(),)}
+    {
+        reader.name: reader
+        for reader in (
+            GameplaySessionReader(),
+            GameRecorderReader(),
+            P2pReader(),
+            VptReader(),
+        )
+    }
 )
 """Playmill's own readers by name, in the order in which they look at a recording."""
 
