@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -145,12 +145,7 @@ def read_options(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> Wanted:
     """Check the options; raise UsageError before anything starts."""
-    if window_ms is None:
-        window_us: int | None = READER_WINDOW
-    else:
-        window_us = None if window_ms == "none" else parse_ms(window_ms, option="--window-ms")
-        if window_us is not None and window_us < 0:
-            raise UsageError(f"--window-ms is {window_ms}; it must be 0 or more, or none")
+    window_us = READER_WINDOW if window_ms is None else _parse_window(window_ms)
     if weights is not None and not weights.is_file():
         raise UsageError(f"--weights {weights}: there is no such file")
     device_class = resolve_device(device)
@@ -163,7 +158,7 @@ def read_options(
         image_size=None if images is None else parse_images(images),
         policy=policy,  # type: ignore[arg-type]
         window_us=window_us,
-        latency_us=0 if latency_ms == "auto" else parse_ms(latency_ms, option="--latency-ms"),
+        latency_us=_parse_latency(latency_ms),
         auto_latency=latency_ms == "auto",
         pts_zero_us=pts_zero_us,
         input_format=format,
@@ -177,6 +172,44 @@ def read_options(
 
     check_name(encoder)
     return Wanted(config, weights)
+
+
+def read_changes(
+    *,
+    policy: str | None,
+    window_ms: str | None,
+    latency_ms: str | None,
+    require: list[str] | None,
+    controls: Path | None,
+) -> Callable[[PipelineConfig], PipelineConfig]:
+    """Check the options of `resync`; return what changes a configuration by those given."""
+    changes: dict[str, Any] = {}
+    if policy is not None:
+        changes["policy"] = policy
+    if window_ms is not None:
+        changes["window_us"] = _parse_window(window_ms)
+    if latency_ms is not None:
+        changes["latency_us"] = _parse_latency(latency_ms)
+        changes["auto_latency"] = latency_ms == "auto"
+    if require is not None:
+        changes["require"] = tuple(str(parse_gate(text)) for text in require)
+    if controls is not None:
+        changes["controls"] = read_controls(controls)
+    if not changes:
+        raise UsageError("nothing to change; give --policy, --window-ms, --latency-ms, ...")
+    replace(PipelineConfig(window_us=0), **changes)  # says what makes no sense by itself
+    return lambda config: replace(config, **changes)
+
+
+def _parse_window(text: str) -> int | None:
+    window_us = None if text == "none" else parse_ms(text, option="--window-ms")
+    if window_us is not None and window_us < 0:
+        raise UsageError(f"--window-ms is {text}; it must be 0 or more, or none")
+    return window_us
+
+
+def _parse_latency(text: str) -> int:
+    return 0 if text == "auto" else parse_ms(text, option="--latency-ms")
 
 
 def takes_config(

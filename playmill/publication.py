@@ -240,6 +240,19 @@ def locked(folder: Path, *, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         os.close(fd)
 
 
+def write_text_whole(path: Path, text: str) -> None:
+    """Replace the small file `path` as a whole, if its content is another."""
+    data = text.encode()
+    try:
+        if path.read_bytes() == data:
+            return
+    except OSError:  # there is none
+        pass
+    with Temporary(path) as temporary:
+        temporary.path.write_bytes(data)
+        temporary.replace_target()
+
+
 def _sync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -175,19 +175,26 @@ def read_recording(path: Path, *, identity: str, config: PipelineConfig | None =
         recording = _read_session(path, identity, config)
     else:
         recording = _read_bare_video(path, identity, config)
-    _check_policy(recording, config)
+    check_policy(recording.path, recording.reader, config.policy)
     return recording
 
 
-def _check_policy(recording: Recording, config: PipelineConfig) -> None:
-    policies = reader_for(recording.reader).policies if recording.reader else ()
-    allowed = (*policies, READER_POLICY) if policies else None
-    if config.policy == LINE_POLICY if allowed is None else config.policy not in allowed:
+def check_policy(path: Path, reader: str | None, policy: str) -> None:
+    """Raise UsageError if `policy` makes no sense for what the log's reader gives.
+
+    Args:
+        path: what is spoken of.
+        reader: name of the log's reader; None without a log.
+        policy: as in `PipelineConfig`.
+    """
+    policies = reader_for(reader).policies if reader else ()
+    wrong = policy not in (*policies, READER_POLICY) if policies else policy == LINE_POLICY
+    if wrong:
         own = " or ".join(policies) or "any policy but line"
         raise UsageError(
-            f"{recording.path}: is a recording of the format {recording.reader or 'bare video'},"
-            f" whose policy is {own}; {config.policy!r} makes no sense for it. Leave the policy"
-            " out, or give such recordings in a run of their own."
+            f"{path}: comes from a recording of the format {reader or 'bare video'}, whose policy is"
+            f" {own}; {policy!r} makes no sense for it. Leave the policy out, or give such"
+            " recordings in a run of their own."
         )
 
 

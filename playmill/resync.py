@@ -6,19 +6,22 @@ What comes out is byte for byte what the mill would publish with the other optio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from playmill.config import READER_POLICY, PipelineConfig
+from playmill.config import PipelineConfig
 from playmill.content import FeatureBlocks, ImageBlocks
 from playmill.dataset import Dataset, open_dataset
 from playmill.encoders import feature_key
-from playmill.errors import DatasetError, UsageError
-from playmill.inputs import MASKS, InputEvents, Mask, RejectedLines, reader_for
+from playmill.errors import DatasetError, PlaymillError
+from playmill.inputs import MASKS, InputEvents, Mask, RejectedLines
 from playmill.labels import FrameTable, Session, label
 from playmill.manifest import dataset_key
+from playmill.recording import check_policy
 from playmill.storage import DataStorage, stored_features
 from playmill.verify_process import verify_apart
 
@@ -26,6 +29,53 @@ IMAGE_ROWS = 64
 """Pictures that are copied at a time."""
 
 Change = Callable[[PipelineConfig], PipelineConfig]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resynced:
+    """What became of one dataset."""
+
+    dataset: Path
+    changed: bool
+    """False: it was by these rules already, or it failed."""
+    assigned: int | None = None
+    unassigned: int | None = None
+    error: str | None = None
+    """Why nothing changed; None where all went well."""
+
+    def __str__(self) -> str:
+        """Return it as a line for people."""
+        if self.error is not None:
+            return f"{self.dataset}: failed: {self.error}"
+        what = "synchronized anew" if self.changed else "as it was"
+        return f"{self.dataset}: {what}, {self.assigned} events assigned, {self.unassigned} not"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object with every key."""
+        return asdict(self) | {"dataset": str(self.dataset)}
+
+
+def resync_all(paths: Iterable[Path], change: Change) -> Iterator[Resynced]:
+    """Resync one dataset after the other; one that fails does not stop the others."""
+    for path in paths:
+        try:
+            before = _key(path)
+            resync(path, change)
+            with open_dataset(path) as dataset:
+                attrs = dataset.h5["/sync"].attrs
+                yield Resynced(
+                    dataset=path,
+                    changed=dataset.dataset_key != before,
+                    assigned=int(attrs["assigned"]),
+                    unassigned=int(attrs["unassigned"]),
+                )
+        except (PlaymillError, OSError) as error:
+            yield Resynced(dataset=path, changed=False, error=str(error))
+
+
+def _key(path: Path) -> str:
+    with open_dataset(path) as dataset:
+        return dataset.dataset_key
 
 
 def resync(path: Path, change: Change) -> Path:
@@ -75,13 +125,8 @@ def _changed(dataset: Dataset, change: Change) -> PipelineConfig:
         )
     old = PipelineConfig.from_json(provenance["config"])
     new = change(old)
-    policies = reader_for(provenance["reader"]).policies if provenance["reader"] else ()
-    if new.policy != old.policy and policies and new.policy not in policies:
-        raise UsageError(
-            f"{dataset.path}: was read from a log of the format {provenance['reader']}, whose"
-            f" policy is {' or '.join(policies)}"
-        )
-    return old if new.policy == READER_POLICY else new
+    check_policy(dataset.path, provenance["reader"], new.policy)
+    return new
 
 
 def _session(dataset: Dataset, config: PipelineConfig) -> Session:

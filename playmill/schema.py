@@ -16,6 +16,8 @@ FORMAT = "playmill"
 """Value of the root attribute `format`."""
 SCHEMA_VERSION = 1
 """Value of the root attribute `schema_version`; any change of bytes raises it."""
+REPORT_FILE_NAME = "alignment.json"
+"""Beside a dataset: its alignment report, once more, for those who read no HDF5."""
 FILE_NAME = "data.h5"
 """Name of the dataset inside its session's folder."""
 CLOCKS = ("unix_us", "log_us", "stream")

@@ -6,6 +6,7 @@ Knows neither video nor log: it is given arrays. How a file comes into place is 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 from collections.abc import Callable, Iterable
@@ -22,7 +23,7 @@ from playmill.content import DatasetContent, FeatureBlocks, ImageBlocks
 from playmill.dataset import Dataset, open_dataset
 from playmill.dataset_writer import open_spool, seal, write_features, write_images, write_labels
 from playmill.errors import DatasetError, SessionConflict, Superseded
-from playmill.publication import Temporary, collect_stale, locked
+from playmill.publication import Temporary, collect_stale, locked, write_text_whole
 from playmill.synced_content import from_synced_data
 from playmill.verify import verify
 
@@ -120,6 +121,17 @@ class DataStorage:
                 something that is no dataset.
             OSError: writing failed (disk full, ...); nothing has changed then.
         """
+        target = self._publish(content, features, images, claim)
+        _report_beside(target)
+        return target
+
+    def _publish(
+        self,
+        content: DatasetContent,
+        features: Iterable[FeatureBlocks],
+        images: ImageBlocks | None,
+        claim: Callable[[], bool],
+    ) -> Path:
         target = self.path(content.session_id)
         if _holds(target, content):
             collect_stale(target)  # who published it may have died a moment later
@@ -192,6 +204,17 @@ class DataStorage:
         if kind is None and self._session is not None:
             self.end_session()
         self._session, self._items = None, []
+
+
+def _report_beside(target: Path) -> None:
+    """Write the alignment report of the published file beside it, for those who read no HDF5.
+
+    It is taken from the file, so that whoever comes last writes what the file says.
+    """
+    with open_dataset(target) as dataset:
+        value = {"dataset_key": dataset.dataset_key, "session_id": dataset.session_id}
+        text = json.dumps(value | dataset.report, indent=1, sort_keys=True) + "\n"
+    write_text_whole(target.with_name(schema.REPORT_FILE_NAME), text)
 
 
 def _claim(claim: Callable[[], bool], target: Path) -> None:

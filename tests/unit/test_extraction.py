@@ -133,9 +133,7 @@ def test_features_come_in_the_order_of_their_batches() -> None:
         for number in range(20):
             pictures = np.full((1, 8, 8, 3), number, np.uint8)
             glances = np.zeros((1, *PICTURE_SIZE), np.uint8)
-            yield _Batch(
-                pts=[number], flags=[0], glances=glances, pictures=pictures, images=None
-            )
+            yield _Batch(pts=[number], flags=[0], glances=glances, pictures=pictures, images=None)
 
     processor = FrameProcessor((8, 8), nn.AvgPool2d(8), "cpu", batch_size=1, num_threads=1,
                                mean=(0, 0, 0), std=(1, 1, 1))  # fmt: skip
