@@ -162,9 +162,10 @@ def foreign(
                 yield "of another", replace(scene, events=moved)
                 break
     events = scene.events
-    waits = rng.permutation(np.diff(events.timestamp_us, prepend=start))
+    begin = events.timestamp_us[:1]
+    waits = rng.permutation(np.diff(events.timestamp_us, prepend=begin))
     order = rng.permutation(len(events))
-    yield "shuffled", replace(scene, events=select(events, order, start + np.cumsum(waits)))
+    yield "shuffled", replace(scene, events=select(events, order, begin + np.cumsum(waits)))
     order = np.arange(len(events))[::-1]
     turned = start + stop - events.timestamp_us[order]
     yield "backwards", replace(scene, events=select(events, order, turned))

@@ -23,7 +23,7 @@ SEARCH_US = 500_000
 GRID_US = 10_000
 """Step of the grid of time. Correlations cut at _TOP_HZ are smooth over it; the peak's place is
 read between its points."""
-CONFIDENT = 0.6
+CONFIDENT = 0.7
 """A `confidence` from here on is worth acting on."""
 
 _REACH = SEARCH_US // GRID_US
@@ -31,11 +31,11 @@ _EDGE_US = 30_000
 """A peak this near to the end of the search may be the slope of one outside."""
 _PEAK_US = 100_000
 """What lies this near to the peak belongs to it."""
-_PART_US = 15_000_000
+_PART_US = 7_500_000
 """A part is this long, or up to twice as long where there are but two."""
 _MIN_PART_US = 4_000_000
 """Of shorter ones nothing is far enough from the lags searched."""
-_MAX_PARTS = 480
+_MAX_PARTS = 960
 """Two hours and more are evidence enough: of a longer recording, parts spread evenly are taken."""
 _MAX_STEP_US = 250_000
 """Motion over a longer time than this, from one frame to the next, has no time of its own."""
@@ -45,7 +45,7 @@ _SMOOTH_HZ = 0.5
 """Half the width over which a spectrum is averaged before it is divided out."""
 _CHANCE = {"same": 4.0, "either": 4.0, "any": 6.0}
 """Products of two correlations, in deviations, that are common in any second of any recording."""
-_HALF_SCORE = 10.0
+_HALF_SCORE = 20.0
 """A peak of this height has half the confidence that it would have were it very high."""
 
 
