@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from playmill import actions, conservation
@@ -176,6 +176,8 @@ class TestWhatBecameOfEvents:
         policy=st.sampled_from(["following", "preceding", "nearest"]),
         latency=st.integers(-(2**62) + 1, 2**62 - 1),
     )
+    @example([-(2**63)], [2**63 - 1], "following", 0)
+    @example([-(2**63), 2**63 - 2, 2**63 - 1], [], "nearest", 0)
     @settings(deadline=None)
     def test_no_time_is_too_far(self, frames, times, policy, latency) -> None:
         gaps = (1,) if len(frames) > 1 else ()

@@ -214,8 +214,10 @@ class TestSteps:
             np.where(np.arange(1800) // 60 % 10 == 5, 300_000, 0),
             np.where(np.arange(1800) < 900, 0, 15_600),
             np.arange(1800) % 60 * 1000,
+            100_000 * np.sin(np.arange(1800) / 95),
+            np.random.default_rng(6).normal(0, 100_000, 1800),
         ],
-        ids=["bursts of 2 s", "a tick of an old clock", "a saw of 60 ms"],
+        ids=["bursts of 2 s", "a tick of an old clock", "a saw of 60 ms", "a wander", "noise"],
     )
     def test_what_does_not_last_or_is_small_is_no_jump(self, noise) -> None:
         container = frames(60)

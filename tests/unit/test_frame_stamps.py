@@ -52,6 +52,20 @@ class TestVerdict:
         assert late_stamp(pts[1:] + UNIX_US, pts[:-1]).late is True
         assert late_stamp(pts[:-1] + UNIX_US, pts[:-1]).late is False
 
+    def test_two_gaps_are_too_few(self) -> None:
+        steps = np.full(3000, 16_667)
+        steps[[500, 1500]] = 400_000
+        pts = np.cumsum(steps)
+        assert late_stamp(pts[1:] + UNIX_US, pts[:-1]).late is None
+
+    def test_stamps_that_fit_neither_have_no_vote(self) -> None:
+        steps = np.full(1000, 20_000)
+        steps[50::50] = 700_000
+        pts = np.cumsum(steps)
+        stamps = pts + UNIX_US
+        stamps[49:400:50] += 3_000_000  # before the gaps, where it would look late
+        assert late_stamp(stamps, pts).late is False
+
     def test_even_frames_cannot_tell_and_both_anchors_are_given(self) -> None:
         rng = np.random.default_rng(0)
         pts = np.arange(300) * 50_000
