@@ -163,8 +163,8 @@ def _timeline(line: Timeline) -> Section:
     bin_us = line.length_us / len(line.gap)
     note = (
         f"The whole session in {len(line.gap)} steps of {figures.duration(bin_us)}. Of keys and"
-        " buttons: the darker, the longer held; beside the name how often pressed, and the share of"
-        " the time held."
+        " buttons: the stronger the colour, the longer held; beside the name how often pressed, and"
+        " the share of the time held."
     )
     return tables.section("Timeline", timeline_view.draw(line), id_="timeline", note=note)
 
