@@ -45,7 +45,7 @@ from playmill.video_index import index_video
 PROJECT = Path(__file__).resolve().parent.parent
 BENCH = PROJECT.parent / "shared" / "recordings" / "bench" / "doom-1280x720-5min"
 EXAMPLE = PROJECT / "examples" / "recordings" / "doom-640x480"
-SKETCH_FRAMES = 150
+SKETCH_FRAMES = 60
 MODEL_FRAMES = 320
 FIDELITY_FRAMES = 48
 DECODE, MODEL = "decoding alone, without scaling", "model alone, batches in memory"
@@ -183,7 +183,8 @@ def fidelity(recording: Path, config: PipelineConfig) -> tuple[float, float, int
     """Return mean and least cosine to the reference path, and of how many frames."""
     processor = make_processor(config)
     spec, module = processor.spec, processor.feature_extractor
-    assert spec is not None and module is not None  # from_encoder sets both
+    assert spec is not None
+    assert module is not None
     mean, std = (torch.tensor(value)[:, None, None] for value in (spec.mean, spec.std))
     resize = transforms.Resize(spec.input_size)
     video = recording / "video.mp4"
@@ -209,7 +210,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="how much of it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--batch-size", type=int, default=PipelineConfig.batch_size)
+    parser.add_argument("--batch-size", type=int, default=PipelineConfig().batch_size)
     arguments = parser.parse_args()
     config = PipelineConfig(batch_size=arguments.batch_size)
     print(f"playmill {__version__}, {hardware_name()}, {os.cpu_count()} cores,")
