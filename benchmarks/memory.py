@@ -67,7 +67,9 @@ def measure(num_chunks: int) -> list[Row]:
     what = "memory over time"
     return [
         Row(what, f"peak after chunk {EARLY}", f"{found['early_mb']:.0f} MB"),
-        Row(what, f"peak after chunk {num_chunks}", f"{found['last_mb']:.0f} MB", growth, "<= 1.03"),
+        Row(
+            what, f"peak after chunk {num_chunks}", f"{found['last_mb']:.0f} MB", growth, "<= 1.03"
+        ),
     ]
 
 
