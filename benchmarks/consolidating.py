@@ -38,7 +38,7 @@ CHUNK_FRAMES = 512
 TICKS = 3000
 """Ticks of 1/90000 s from one frame to the next: 30 frames/s."""
 ZERO_US = 1_760_000_000_000_000
-KEYS = ["w", "a", "s", "d", "e", "q", "r", "f", "1", "2", "3", "4", "shift", "space", "ctrl", "tab"]
+KEYS = ("w", "a", "s", "d", "e", "q", "r", "f", "1", "2", "3", "4", "shift", "space", "ctrl", "tab")
 COPY_BYTES = 1 << 20
 RUNS = 3
 

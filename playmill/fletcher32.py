@@ -1,4 +1,4 @@
-"""HDF5's checksum of a chunk, computed by arrays: twice as fast as HDF5 does it. Needs numpy alone."""
+"""HDF5's checksum of a chunk, computed by arrays: twice as fast as by HDF5. Needs numpy alone."""
 
 from __future__ import annotations
 

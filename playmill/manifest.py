@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from playmill.config import READER_POLICY, READER_WINDOW, PipelineConfig, digest_of
 from playmill.encoders import EncoderSpec
@@ -21,7 +21,9 @@ from playmill.inputs import Anchor, reader_for
 from playmill.plan import Chunk, cut, plan_digest
 from playmill.recording import Recording
 from playmill.schema import SCHEMA_VERSION
-from playmill.video_index import VideoIndex
+
+if TYPE_CHECKING:  # which would import the demuxer into every sender
+    from playmill.video_index import VideoIndex
 
 MANIFEST_VERSION = 2
 DECODER = "pyav"

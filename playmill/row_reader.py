@@ -83,11 +83,11 @@ class RowReader:
         if fletcher32(stored[:num_bytes]) != stored_checksum(stored):
             return np.asarray(self._node[first:last])  # HDF5 has the last word; it will raise
         self._checked[index] = True
-        values = stored[:num_bytes].view(self._dtype).reshape(self._rows, *self._row_shape)
-        return values[: last - first]
+        values: NDArray[Any] = stored[:num_bytes].view(self._dtype)
+        return values.reshape(self._rows, *self._row_shape)[: last - first]
 
     def _fill(self, buffer: NDArray[np.uint8], place: int) -> None:
-        if os.preadv(self._fd, [buffer], place) != len(buffer):
+        if os.preadv(self._fd, [buffer.data], place) != len(buffer):
             raise OSError(f"{self._node.file.filename}: is shorter than it was")
 
 
