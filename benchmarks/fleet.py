@@ -27,6 +27,7 @@ from playmill import encoders
 from playmill.config import PipelineConfig
 from playmill.jobs import Commit
 from playmill.manifest import Manifest
+from playmill.motion import PICTURE_SIZE, ChunkMotion
 from playmill.parts import PartWriter
 from playmill.plan import Chunk
 from playmill.roots import Roots
@@ -64,6 +65,9 @@ class DelayExtractor:
         rows = np.zeros((chunk.num_frames, 3), np.float16)
         part = PartWriter(folder, dim=3, image_size=None)
         part.append("features", rows)
+        still = ChunkMotion.of(np.zeros((len(rows), *PICTURE_SIZE), np.uint8))
+        part.append("motion", still.rows)
+        part.append("glances", np.stack((still.first, still.last)))
         ticks = int(1 / (FPS * manifest.time_base))
         return Commit(
             chunk_index=chunk.index,
