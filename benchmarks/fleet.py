@@ -33,6 +33,7 @@ from playmill.roots import Roots
 from playmill.store import Store
 from playmill.testing import make_recording
 from tasks import app as tasks_app
+from tasks.queues import served_by
 from tasks.settings import Settings
 from workers.processes import Process
 from workers.redis_server import find_redis_server, redis_command, wait_for_redis
@@ -113,7 +114,7 @@ def serve(kind: str, *, number: int, threads: int, delay_s: float) -> None:
             *(
                 "worker",
                 "-Q",
-                kind,
+                ",".join(served_by(kind, device="cpu")),
                 "-P",
                 "threads",
                 "-c",

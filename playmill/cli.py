@@ -201,5 +201,25 @@ def verify(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> N
         raise typer.Exit(1)
 
 
+@app.command()
+def report(
+    path: Annotated[Path, typer.Argument(metavar="FILE|FOLDER")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")],
+    video: Annotated[
+        Path | None, typer.Option(help="The dataset's video, for pictures it does not store.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="The mill's store; unless told, FOLDER/.playmill.")
+    ] = None,
+    pictures: Annotated[bool, typer.Option(help="Show pictures of busy moments.")] = True,
+) -> None:
+    """Write a page to look at: of a dataset, or of a folder with a page for each dataset."""
+    from playmill.report import command
+
+    wishes = command.Wishes(video=video, store=store, with_pictures=pictures)
+    if not command.write(path, output, wishes, say=print):
+        raise typer.Exit(1)
+
+
 if __name__ == "__main__":
     main()

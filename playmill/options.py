@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from playmill.config import (
     PipelineConfig,
 )
 from playmill.errors import UsageError
+from playmill.gates import parse_gate
 from playmill.inputs import reader_for
 
 MAX_MS = 10**9
@@ -61,6 +63,17 @@ def parse_images(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def read_controls(path: Path) -> tuple[tuple[str, str], ...]:
+    """Read a JSON object of input names and their meanings."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"--controls {path}: cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise UsageError(f'--controls {path}: give one object like {{"w": "forward"}}')
+    return tuple(sorted(value.items()))
+
+
 def resolve_device(device: str) -> DeviceClass:
     """Turn auto into the kind of device that this machine has, without importing torch."""
     if device == "auto":
@@ -89,8 +102,18 @@ def read_options(
         typer.Option(help="Farthest an event may lie from its frame, or none.", show_default="100"),
     ] = None,
     latency_ms: Annotated[
-        str, typer.Option(help="Added to event times; positive: effects are seen later.")
+        str,
+        typer.Option(
+            help="Added to event times; positive: effects are seen later. auto: what the pictures"
+            " show."
+        ),
     ] = "0",
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Condition on the alignment, like clock_residual_p95<20ms; may be given again.",
+        ),
+    ] = None,
     images: Annotated[
         str | None, typer.Option(metavar="HxW", help="Also store pictures of this size.")
     ] = None,
@@ -107,6 +130,10 @@ def read_options(
     keep_text: Annotated[
         bool, typer.Option("--keep-text", help="Keep typed text and window titles.")
     ] = False,
+    controls: Annotated[
+        Path | None,
+        typer.Option(help="JSON file {input name: meaning in the game}, beside session.json's."),
+    ] = None,
     precision: Annotated[
         str, typer.Option(help=f"Arithmetic of the backbone: {', '.join(PRECISIONS)}.")
     ] = "fp32",
@@ -136,10 +163,13 @@ def read_options(
         image_size=None if images is None else parse_images(images),
         policy=policy,  # type: ignore[arg-type]
         window_us=window_us,
-        latency_us=parse_ms(latency_ms, option="--latency-ms"),
+        latency_us=0 if latency_ms == "auto" else parse_ms(latency_ms, option="--latency-ms"),
+        auto_latency=latency_ms == "auto",
         pts_zero_us=pts_zero_us,
         input_format=format,
         keep_text=keep_text,
+        require=tuple(str(parse_gate(text)) for text in require or ()),
+        controls=() if controls is None else read_controls(controls),
     )
     if format is not None:
         reader_for(format)

@@ -22,7 +22,7 @@ from playmill.content import DatasetContent, FeatureBlocks, ImageBlocks
 from playmill.dataset import Dataset, open_dataset
 from playmill.dataset_writer import open_spool, seal, write_features, write_images, write_labels
 from playmill.errors import DatasetError, SessionConflict, Superseded
-from playmill.publication import Temporary, locked
+from playmill.publication import Temporary, collect_stale, locked
 from playmill.synced_content import from_synced_data
 from playmill.verify import verify
 
@@ -122,6 +122,7 @@ class DataStorage:
         """
         target = self.path(content.session_id)
         if _holds(target, content):
+            collect_stale(target)  # who published it may have died a moment later
             return target
         with Temporary(target) as temporary:
             with temporary.spool() as spool, open_spool(spool, "w") as file:
@@ -136,7 +137,8 @@ class DataStorage:
                 seal(file)
             failpoints.reached("publish:file-closed")
             if not target.exists():
-                _check(temporary.path, target)
+                with temporary.flushing():
+                    _check(temporary.path, target)
                 _claim(claim, target)
                 if temporary.publish_new():
                     return target
@@ -227,7 +229,7 @@ def _carry_over(temporary: Temporary, target: Path, *, session_id: str) -> None:
             return
         for key in sorted(set(old.feature_keys) - set(file["/features"])):
             try:
-                write_features(file, _stored(old.features(key), key), session_id=session_id)
+                write_features(file, stored_features(old.features(key), key), session_id=session_id)
             except (OSError, LookupError, RuntimeError, ValueError) as error:
                 spool.raise_error()
                 if key in file["/features"]:
@@ -243,7 +245,8 @@ def _same_frames(old: Dataset, pts: NDArray[np.int64]) -> bool:
         return False
 
 
-def _stored(node: Any, key: str) -> FeatureBlocks:
+def stored_features(node: Any, key: str) -> FeatureBlocks:
+    """Return the features in `node`, an array of a dataset that stays open, for writing anew."""
     return FeatureBlocks(
         key=key,
         dim=node.shape[1],
