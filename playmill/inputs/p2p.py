@@ -43,7 +43,7 @@ from playmill.inputs.p2p_messages import (
     read_annotation,
     read_event,
 )
-from playmill.inputs.protobuf_wire import field_span, read_varint
+from playmill.inputs.protobuf_wire import field_span
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.w3c import w3c_code
 
@@ -66,13 +66,13 @@ def _annotations(log: Path) -> Iterator[bytes | Rejected]:
         while place < size:
             opening = file.read(_OPENING_BYTES)
             try:
-                number, start, stop = field_span(opening)
+                tag, _, start, stop = field_span(opening)
                 if place + stop > size:
                     raise Rejected(f"ends {place + stop - size} bytes after the file")
             except Rejected as error:
                 yield Rejected(f"the file cannot be read from byte {place} on: {error}")
                 return
-            if number == FRAME_ANNOTATIONS:
+            if tag == FRAME_ANNOTATIONS:
                 file.seek(place + start)
                 yield file.read(min(stop - start, MAX_LINE_BYTES + 1))
             place = file.seek(place + stop)
@@ -196,8 +196,7 @@ class _Log:
     def _add_events(self, annotation: Annotation) -> bool:
         """Add the annotation's events; return whether a model made any of them."""
         simulated = False
-        for part in annotation.events:
-            raw = bytes(part)
+        for raw in annotation.events:
             try:
                 time_ns, by_model, done = read_event(raw)
                 self._add_all(self._moved(time_ns // 1000), [done], raw)
@@ -354,8 +353,7 @@ def _looks_right(log: Path) -> bool:
         with log.open("rb") as file:
             opening = file.read(_OPENING_BYTES)
             size = file.seek(0, 2)
-        number, start, stop = field_span(opening)
+        tag, _, _, stop = field_span(opening)
     except (OSError, Rejected):
         return False
-    tag, _ = read_varint(opening, 0)
-    return TOP_LEVEL.get(number) == tag & 7 and start <= stop <= size
+    return TOP_LEVEL.get(tag >> 3) == tag & 7 and stop <= size

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from playmill.inputs.lines import Rejected
-from playmill.inputs.protobuf_wire import Buffer, Message
+from playmill.inputs.protobuf_wire import Message
 
-FRAME_ANNOTATIONS = 3
-"""Field of VideoAnnotation, the file's only top-level message."""
+FRAME_ANNOTATIONS = 3 << 3 | 2
+"""Tag of the field of VideoAnnotation, the file's only message, that holds them."""
 TOP_LEVEL = {2: 2, 3: 2, 4: 2, 5: 2, 6: 0, 7: 2, 8: 2, 9: 2}
 """Its fields: number -> wire type."""
 
@@ -68,11 +68,11 @@ class Annotation:
     """A model played."""
     frame_ns: int
     """When the picture was taken, nanoseconds of the recorder; 0: not said."""
-    events: tuple[memoryview, ...]
+    events: tuple[bytes, ...]
     """InputEvent messages since the picture before."""
 
 
-def read_annotation(data: Buffer) -> Annotation:
+def read_annotation(data: bytes) -> Annotation:
     """Read a FrameAnnotation but for its events; raise Rejected."""
     message = Message(data)
     user, system = message.message(_USER_ACTION), message.message(_SYSTEM_ACTION)
@@ -84,7 +84,7 @@ def read_annotation(data: Buffer) -> Annotation:
     )
 
 
-def glance(data: Buffer) -> tuple[int, bool]:
+def glance(data: bytes) -> tuple[int, bool]:
     """Return `Annotation.frame_ns` and whether it has events; (0, False) for a broken one."""
     try:
         message = Message(data)
@@ -93,7 +93,7 @@ def glance(data: Buffer) -> tuple[int, bool]:
         return 0, False
 
 
-def read_event(data: Buffer) -> tuple[int, bool, Happened]:
+def read_event(data: bytes) -> tuple[int, bool, Happened]:
     """Read an InputEvent: its time in nanoseconds, whether a model made it, what happened.
 
     Raises:
@@ -101,7 +101,7 @@ def read_event(data: Buffer) -> tuple[int, bool, Happened]:
     """
     message = Message(data)
     for number, read in _EVENTS.items():
-        part = message.message(number)
+        part = message.message(number) if number in message else None
         if part is not None:
             return message.uint(6), message.bool(10), read(part)
     raise Rejected("an input event is of no known kind")

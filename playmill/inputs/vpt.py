@@ -44,7 +44,7 @@ from playmill.inputs.events import InputEvents, Mask
 from playmill.inputs.line_times import LineTimes, line_masks
 from playmill.inputs.lines import Rejected, log_lines, opening_objects
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
-from playmill.inputs.vpt_line import Switches, Tick, key_code, read_line
+from playmill.inputs.vpt_line import Switches, Tick, key_code, read_line, read_time
 
 TICK_US = 50_000
 """Length of a game tick, where a line beyond the frames does not say when it was."""
@@ -62,7 +62,7 @@ def _lines(log: Path) -> Iterator[tuple[int, bytes]]:
 
 def line_times_us(log: Path) -> list[int | None]:
     """Return the Unix time that each line gives, in microseconds; None where it gives none."""
-    return [read_line(content, keep_text=False).milli_us for _, content in _lines(log)]
+    return [read_time(content) for _, content in _lines(log)]
 
 
 def clock_pairs(

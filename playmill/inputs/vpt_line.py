@@ -88,6 +88,14 @@ def read_line(content: bytes, *, keep_text: bool) -> Line:
         return Line(raw=raw, milli_us=milli_us, reason=str(error))
 
 
+def read_time(content: bytes) -> int | None:
+    """Return `Line.milli_us` alone."""
+    try:
+        return _milli_us(parse_json(decoded(content)))
+    except Rejected:
+        return None
+
+
 def key_code(name: str) -> str:
     """Return the KeyboardEvent.code of a key such as "key.keyboard.left.shift", "" if unknown."""
     if not name.startswith("key.keyboard."):
