@@ -10,6 +10,7 @@ from types import MappingProxyType
 from playmill.errors import UsageError
 from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents, Mask, RejectedLines
 from playmill.inputs.gameplay_session import GameplaySessionReader
+from playmill.inputs.owamcap import OWAMcapReader
 from playmill.inputs.reader import Anchor, Clock, InputReader, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.w3c import w3c_code
 
@@ -37,7 +38,13 @@ PLUGIN_GROUP = "playmill.readers"
 """Entry point group in which an installed package names readers of its own."""
 
 READERS: MappingProxyType[str, InputReader] = MappingProxyType(
-    {reader.name: reader for reader in (GameplaySessionReader(),)}
+    {
+        reader.name: reader
+        for reader in (
+            GameplaySessionReader(),
+            OWAMcapReader(),
+        )
+    }
 )
 """Playmill's own readers by name, in the order in which they look at a recording."""
 

@@ -55,6 +55,7 @@ def test_imports_point_from_workers_to_tasks_to_playmill(path: Path) -> None:
 
 HOMES = {
     "av": {"playmill/frames.py", "playmill/video_index.py", "playmill/testing.py"},
+    "mcap": {"playmill/inputs/mcap_messages.py"},
     "zarr": {"playmill/parts.py"},
     "torchvision": {"playmill/backbones.py"},
     "timm": {"playmill/backbones.py"},
