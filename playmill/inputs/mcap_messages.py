@@ -126,9 +126,19 @@ class _Reader:
                 raise _Damaged("it breaks off in a record's head")
             opcode, size = _RECORD_HEAD.unpack(head)
             if opcode == _MESSAGE and _MESSAGE_HEAD.size <= size <= MAX_LINE_BYTES:
-                yield from self._message(_exactly(stream, size))
+                data = stream.read(size)
+                if len(data) < size:
+                    raise _Damaged("it breaks off in a record")
+                self.number += 1
+                channel, _, log_ns, _ = _MESSAGE_HEAD.unpack_from(data)
+                topic = self.topics.get(channel)
+                if topic is not None:
+                    yield Message(self.number, topic, log_ns, data[_MESSAGE_HEAD.size :])
+                else:
+                    reason = f"a message of channel {channel}, which is unknown"
+                    self.rejects.add(self.number, reason, b"")
             elif opcode == _CHANNEL and size <= MAX_CHANNEL_BYTES:
-                self._channel(_exactly(stream, size))
+                self._channel(stream.read(size))
             elif opcode == _CHUNK and chunks:
                 yield from self._chunk(stream, size)
             elif opcode in (_FOOTER, _DATA_END) and chunks:
@@ -142,15 +152,6 @@ class _Reader:
                 _skip(stream, size)
         if chunks:
             raise _Damaged("it ends without a footer: the recorder did not finish it")
-
-    def _message(self, data: bytes) -> Iterator[Message]:
-        self.number += 1
-        channel, _, log_ns, _ = _MESSAGE_HEAD.unpack_from(data)
-        topic = self.topics.get(channel)
-        if topic is None:
-            self.rejects.add(self.number, f"a message of channel {channel}, which is unknown", b"")
-        else:
-            yield Message(self.number, topic, log_ns, data[_MESSAGE_HEAD.size :])
 
     def _channel(self, data: bytes) -> None:
         try:
@@ -213,13 +214,6 @@ def _unpacked(chunk: bytes) -> tuple[int, _Unpacked]:
     if compression:
         raise _Damaged(f"is packed with {compression.decode(errors='replace')!r}")
     return crc, _Unpacked(packed.read)
-
-
-def _exactly(stream: BinaryIO, size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) < size:
-        raise _Damaged("it breaks off in a record")
-    return data
 
 
 def _skip(stream: BinaryIO, size: int) -> None:

@@ -74,8 +74,8 @@ def _bits(event: dict[str, Any], name: str) -> int:
 
 def _number(event: dict[str, Any], name: str, default: float | None = None) -> float:
     """Return field `name`, a number; `default` if it is missing or null."""
-    value: Any = default if event.get(name) is None else event[name]
-    # Both beyond the limits and not finite: no comparison holds for NaN.
+    value = event.get(name)
+    value = default if value is None else value
     if type(value) not in (int, float) or not -MAX_COUNTS <= value <= MAX_COUNTS:
         raise Rejected(f'"{name}" is {_found(event, name)}, not a number up to {MAX_COUNTS}')
     return float(value)
@@ -99,11 +99,11 @@ class _Log:
 
     table: EventTable
     snapshots: Snapshots
-    topics: frozenset[str]
-    """All that it has messages of."""
+    path: Path
     keep_text: bool
     raw_kinds: set[str] = field(default_factory=set)
     """What moves of `mouse/raw` have become."""
+    _told: bool | None = None
 
     @property
     def mouse_unit(self) -> str:
@@ -111,6 +111,13 @@ class _Log:
         if "move" in self.raw_kinds:
             return "counts"
         return "1/65536 of the screen" if "position" in self.raw_kinds else "pixels"
+
+    @property
+    def told(self) -> bool:
+        """Whether the topic `mouse` has messages; asked for by those of `mouse/raw` alone."""
+        if self._told is None:
+            self._told = any(message.topic == "mouse" for message in messages(self.path, Rejects()))
+        return self._told
 
     def keyboard(self, time_us: int, event: dict[str, Any], data: bytes) -> None:
         down = _choice(event, "event_type", {"press": True, "release": False})
@@ -148,11 +155,10 @@ class _Log:
         """Add what the device itself said; buttons and wheel only if `mouse` does not tell them."""
         x, y = _number(event, "last_x"), _number(event, "last_y")
         absolute, flags = _bits(event, "us_flags") & _ABSOLUTE, _bits(event, "button_flags")
-        told = "mouse" in self.topics
-        more = [] if told else [*self._raw_clicks(flags), *_raw_turns(event, flags)]
+        more = [] if self.told else [*self._raw_clicks(flags), *_raw_turns(event, flags)]
         if x or y or absolute or not flags:
             kind = "position" if absolute else "move"
-            if absolute and told:
+            if absolute and self.told:
                 kind, x, y = "other", 0, 0  # the way that it went is in the positions of `mouse`
             self.raw_kinds.add(kind)
             more.insert(0, (what("mouse", kind), -1, x, y))
@@ -188,9 +194,10 @@ class _Log:
     def _put(self, time_us: int, event: int, code: int, x: float, y: float, data: bytes) -> None:
         """Add an event; note it if it is a press or release."""
         self.table.add(time_us, event, code=code, x=x, y=y, raw=data)
-        for device, (release, press) in _SWITCH.items():
-            if event in (release, press):
-                self.snapshots.switched(time_us, device, code, down=event == press)
+        if code >= 0:
+            for device, (release, press) in _SWITCH.items():
+                if event in (release, press):
+                    self.snapshots.switched(time_us, device, code, down=event == press)
 
 
 def _choice(event: dict[str, Any], name: str, choice: dict[str, Any]) -> Any:
@@ -247,10 +254,6 @@ def _time_us(event: dict[str, Any], log_ns: int) -> int:
         raise Rejected(f'"timestamp" is {shown(stamp)}, not an int')
     near = stamp is not None and stamp >= 0 and abs(stamp - log_ns) <= MAX_STAMP_NS
     return (stamp if near and stamp is not None else log_ns) // 1000
-
-
-def _topics(log: Path) -> frozenset[str]:
-    return frozenset({message.topic for message in messages(log, Rejects())})
 
 
 def stop_chord(events: InputEvents) -> list[int]:
@@ -314,7 +317,7 @@ class OWAMcapReader:
         log = _Log(
             table=EventTable(),
             snapshots=Snapshots(settle_us=SETTLE_US),
-            topics=_topics(files.log),
+            path=files.log,
             keep_text=options.keep_text,
         )
         rejects = log.table.rejects
