@@ -8,9 +8,11 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from playmill.errors import UsageError
+from playmill.inputs.ducktrack import DuckTrackReader
 from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents, Mask, RejectedLines
 from playmill.inputs.gameplay_session import GameplaySessionReader
 from playmill.inputs.owamcap import OWAMcapReader
+from playmill.inputs.owl import OWLControlReader
 from playmill.inputs.reader import Anchor, Clock, InputReader, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.w3c import w3c_code
 
@@ -43,6 +45,8 @@ READERS: MappingProxyType[str, InputReader] = MappingProxyType(
         for reader in (
             GameplaySessionReader(),
             OWAMcapReader(),
+            OWLControlReader(),
+            DuckTrackReader(),
         )
     }
 )

@@ -74,8 +74,8 @@ def _bits(event: dict[str, Any], name: str) -> int:
 
 def _number(event: dict[str, Any], name: str, default: float | None = None) -> float:
     """Return field `name`, a number; `default` if it is missing or null."""
-    value = event.get(name)
-    value = default if value is None else value
+    found: Any = event.get(name)
+    value: Any = default if found is None else found
     if type(value) not in (int, float) or not -MAX_COUNTS <= value <= MAX_COUNTS:
         raise Rejected(f'"{name}" is {_found(event, name)}, not a number up to {MAX_COUNTS}')
     return float(value)
