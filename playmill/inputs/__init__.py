@@ -11,6 +11,7 @@ from playmill.errors import UsageError
 from playmill.inputs.ducktrack import DuckTrackReader
 from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents, Mask, RejectedLines
 from playmill.inputs.gameplay_session import GameplaySessionReader
+from playmill.inputs.generic import GenericReader
 from playmill.inputs.owamcap import OWAMcapReader
 from playmill.inputs.owl import OWLControlReader
 from playmill.inputs.reader import Anchor, Clock, InputReader, LogFiles, ReadOptions, VideoTimes
@@ -47,6 +48,7 @@ READERS: MappingProxyType[str, InputReader] = MappingProxyType(
             OWAMcapReader(),
             OWLControlReader(),
             DuckTrackReader(),
+            GenericReader(),
         )
     }
 )

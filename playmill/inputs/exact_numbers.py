@@ -16,7 +16,7 @@ UNITS = MappingProxyType({"s": 6, "ms": 3, "us": 0, "ns": -3})
 MAX_VALUE = 1 << 24
 """Largest amount: up to here every whole number is exact in float32."""
 
-_DECIMAL = re.compile(r"([+-]?)([0-9]{1,40})(?:\.([0-9]{0,100}))?(?:[eE]([+-]?[0-9]{1,3}))?", re.A)
+DECIMAL = re.compile(r"([+-]?)([0-9]{1,40})(?:\.([0-9]{0,100}))?(?:[eE]([+-]?[0-9]{1,3}))?", re.A)
 
 
 def decimal_us(text: str, unit: str, name: str) -> int:
@@ -28,7 +28,7 @@ def decimal_us(text: str, unit: str, name: str) -> int:
     Raises:
         Rejected: it is no number, or no time from 0 to 2**63 - 1 microseconds.
     """
-    match = _DECIMAL.fullmatch(text)
+    match = DECIMAL.fullmatch(text)
     if match is None:
         raise Rejected(f'"{name}" is {text[:40]!r}, not a decimal number')
     sign, whole, part, exponent = match[1], match[2], match[3] or "", int(match[4] or 0)

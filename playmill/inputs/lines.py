@@ -40,6 +40,8 @@ _DECODE_EXACT = json.JSONDecoder(parse_constant=_no_constant, parse_float=Decima
 
 def shown(value: object) -> str:
     """Name a wrong value in a reason, without its content where that may be long."""
+    if isinstance(value, DecimalText):
+        return value[:40]
     return type(value).__name__ if isinstance(value, (list, dict, str)) else repr(value)[:40]
 
 
