@@ -32,7 +32,7 @@ STILL_NAME = re.compile(r"([0-9]{1,18})\.(png|jpg|jpeg|npy)", re.IGNORECASE | re
 
 CLOCK_MARK = re.compile(rb"[0-9]{19}")
 """A wall clock in nanoseconds as text, as OWAMcap's recorder writes one a second."""
-_MARK_CODECS = ("subrip", "text")
+_MARK_CODECS = ("srt", "subrip", "text")
 _MAX_MARKS = 1_000_000
 
 _GENERATE_PTS = 0x0001  # AVFMT_FLAG_GENPTS, which PyAV sets: made-up times would go unflagged

@@ -8,9 +8,13 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from playmill.errors import UsageError
+from playmill.inputs.ducktrack import DuckTrackReader
 from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents, Mask, RejectedLines
 from playmill.inputs.game_recorder import GameRecorderReader
 from playmill.inputs.gameplay_session import GameplaySessionReader
+from playmill.inputs.generic import GenericReader
+from playmill.inputs.owamcap import OWAMcapReader
+from playmill.inputs.owl import OWLControlReader
 from playmill.inputs.p2p import P2pReader
 from playmill.inputs.reader import Anchor, Clock, InputReader, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.vpt import VptReader
@@ -47,6 +51,10 @@ READERS: MappingProxyType[str, InputReader] = MappingProxyType(
             GameRecorderReader(),
             P2pReader(),
             VptReader(),
+            OWAMcapReader(),
+            OWLControlReader(),
+            DuckTrackReader(),
+            GenericReader(),
         )
     }
 )

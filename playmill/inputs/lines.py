@@ -32,11 +32,18 @@ def _no_constant(name: str) -> NoReturn:
     raise Rejected(f"not JSON: {name}")
 
 
+class DecimalText(str):
+    """A JSON number with a point or an exponent, as it is written."""
+
+
 _DECODE = json.JSONDecoder(parse_constant=_no_constant).raw_decode
+_DECODE_EXACT = json.JSONDecoder(parse_constant=_no_constant, parse_float=DecimalText).raw_decode
 
 
 def shown(value: object) -> str:
     """Name a wrong value in a reason, without its content where that may be long."""
+    if isinstance(value, DecimalText):
+        return value[:40]
     return type(value).__name__ if isinstance(value, (list, dict, str)) else repr(value)[:40]
 
 
@@ -50,10 +57,14 @@ def decoded(line: bytes) -> str:
         raise Rejected(f"not UTF-8 at byte {error.start}") from None
 
 
-def parse_json(text: str) -> Any:
-    """Return the one JSON value that `text` is; Rejected: it is none."""
+def parse_json(text: str, *, exact: bool = False) -> Any:
+    """Return the one JSON value that `text` is; Rejected: it is none.
+
+    Args:
+        exact: give numbers with a point or an exponent as `DecimalText`, not as float.
+    """
     try:
-        value, end = _DECODE(text)
+        value, end = _DECODE_EXACT(text) if exact else _DECODE(text)
     except json.JSONDecodeError as error:
         raise Rejected(f"not JSON: {error.msg} at character {error.pos}") from None
     except RecursionError:
@@ -65,9 +76,9 @@ def parse_json(text: str) -> Any:
     return value
 
 
-def parse_object(line: bytes) -> dict[str, Any]:
-    """Return the JSON object on `line`; Rejected: there is none."""
-    value = parse_json(decoded(line))
+def parse_object(line: bytes, *, exact: bool = False) -> dict[str, Any]:
+    """Return the JSON object on `line`, as `parse_json` does; Rejected: there is none."""
+    value = parse_json(decoded(line), exact=exact)
     if type(value) is not dict:
         raise Rejected(f"is JSON {type(value).__name__}, not an object")
     return value

@@ -61,6 +61,7 @@ HOMES = {
         "playmill/testing.py",
         "playmill/video_index.py",
     },
+    "mcap": {"playmill/inputs/mcap_messages.py"},
     "zarr": {"playmill/parts.py"},
     "torchvision": {"playmill/backbones.py"},
     "timm": {"playmill/backbones.py"},

@@ -1,0 +1,274 @@
+"""Reads a team's own log, JSONL or CSV, by a mapping file that says what its fields mean.
+
+NAME.mapping.json beside NAME.mp4, or one playmill-mapping.json for a folder; docs/readers.md
+describes it. One line is one event: a field of CSV with a line end in it is rejected.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playmill.errors import ClockError, LogError
+from playmill.inputs.event_table import EventTable, what
+from playmill.inputs.events import InputEvents
+from playmill.inputs.exact_numbers import DECIMAL, amount, json_us
+from playmill.inputs.generic_mapping import EventMapping, LogMapping, read_mapping
+from playmill.inputs.lines import (
+    DecimalText,
+    Rejected,
+    decoded,
+    log_lines,
+    parse_object,
+    shown,
+)
+from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.windows_keys import w3c_of_vk
+
+FOLDER_MAPPING, OWN_MAPPING = "playmill-mapping.json", ".mapping.json"
+_Row = dict[str, Any]
+_DOWN = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
+
+
+@dataclass(kw_only=True, slots=True)
+class _Rows:
+    """Turns lines into rows: names of fields and their values."""
+
+    mapping: LogMapping
+    columns: tuple[str, ...] | None
+
+    def read(self, log: Path) -> Iterator[tuple[int, bytes, _Row | Rejected]]:
+        """Yield the number of each line, the line, and its fields or why it has none."""
+        for line_number, line in enumerate(log_lines(log), start=1):
+            if not line or line.isspace():
+                continue
+            try:
+                if self.mapping.format == "jsonl":
+                    yield line_number, line, parse_object(line, exact=True)
+                elif self.columns is None:
+                    self.columns = ()
+                    self.columns = tuple(name.strip() for name in self._cells(line))
+                else:
+                    yield line_number, line, self._named(line)
+            except Rejected as error:
+                yield line_number, line, error
+
+    def public(self, row: _Row, line: bytes) -> bytes:
+        """Return `line` without the private fields."""
+        hidden = [name for name in self.mapping.private if name in row]
+        if not hidden:
+            return line
+        if self.mapping.format == "jsonl":
+            event = parse_object(line)
+            plain = {name: value for name, value in event.items() if name not in hidden}
+            return json.dumps(plain).encode()
+        text = io.StringIO()
+        cells = ["" if name in hidden else row.get(name, "") for name in self.columns or ()]
+        writer = csv.writer(text, delimiter=self.mapping.delimiter, lineterminator="")
+        writer.writerow(cells)
+        return text.getvalue().encode()
+
+    def _cells(self, line: bytes) -> list[str]:
+        try:
+            return next(csv.reader([decoded(line)], delimiter=self.mapping.delimiter, strict=True))
+        except csv.Error as error:
+            raise Rejected(f"not CSV: {error}") from None
+
+    def _named(self, line: bytes) -> _Row:
+        cells = self._cells(line)
+        columns = self.columns or ()
+        if len(cells) > len(columns):
+            raise Rejected(f"has {len(cells)} fields, more than {len(columns)}")
+        return {name: _Cell(cell) for name, cell in zip(columns, cells, strict=False) if cell}
+
+
+def _rows(mapping: LogMapping) -> _Rows:
+    return _Rows(mapping=mapping, columns=mapping.columns)
+
+
+class _Cell(str):
+    """The text of a field of CSV, which may be any type."""
+
+
+def _number(row: _Row, name: str) -> object:
+    """Return field `name` as `json_us` and `amount` take it."""
+    value = _field(row, name)
+    if type(value) is not _Cell:
+        return value
+    text = value.strip()
+    if not DECIMAL.fullmatch(text):
+        raise Rejected(f'"{name}" is {text[:40]!r}, not a decimal number')
+    return DecimalText(text)
+
+
+def _field(row: _Row, name: str) -> Any:
+    value = row.get(name)
+    if value is None:
+        raise Rejected(f'"{name}" is missing')
+    return value
+
+
+def _word(row: _Row, name: str) -> str:
+    """Return field `name`, a text or a whole number, as text."""
+    value = _field(row, name)
+    if type(value) is int:
+        return str(value)
+    if not isinstance(value, str) or type(value) is DecimalText:
+        raise Rejected(f'"{name}" is {shown(value)}, not a text or a whole number')
+    return value.strip() if type(value) is _Cell else value
+
+
+def _event_type(row: _Row, mapping: LogMapping) -> str:
+    name = "" if mapping.type is None else _word(row, mapping.type)
+    if name not in mapping.events:
+        raise Rejected(f'"{mapping.type}" is {name[:40]!r}, which the mapping does not name')
+    return name
+
+
+def _add(
+    row: _Row, event: EventMapping, mapping: LogMapping, table: EventTable, raw: bytes
+) -> None:
+    """Add the event that `row` says, or raise Rejected."""
+    time_us = json_us(_number(row, mapping.time), mapping.unit, mapping.time)
+    kind, x, y = event.kind, 0.0, 0.0
+    if kind == "switch":
+        kind = "press" if _is_down(row, event.down or "") else "release"
+    elif kind == "axis":
+        x = amount(_number(row, event.value or ""), event.value or "")
+    elif kind in ("move", "position", "scroll"):
+        x = 0.0 if event.x is None else amount(_number(row, event.x), event.x)
+        y = 0.0 if event.y is None else amount(_number(row, event.y), event.y)
+    code = -1
+    if event.name_is is not None:
+        code = table.code(event.device, event.name_is, field_name="name_is")
+    elif event.name is not None:
+        code = table.code(event.device, _word(row, event.name), field_name=event.name)
+    table.add(time_us, what(event.device, kind), code=code, x=x, y=y, raw=raw)
+
+
+def _is_down(row: _Row, name: str) -> bool:
+    value = _field(row, name)
+    plain = value.strip().lower() if type(value) is _Cell else value
+    if type(plain) not in (bool, int, str) or plain not in _DOWN:
+        raise Rejected(f'"{name}" is {shown(value)}, not true, false, 1 or 0')
+    return _DOWN[plain]
+
+
+def _mapping_file(video: Path) -> Path | None:
+    """Return the mapping file beside `video`: its own, or its folder's."""
+    for path in (video.with_name(video.stem + OWN_MAPPING), video.with_name(FOLDER_MAPPING)):
+        if path.is_file():
+            return path
+    return None
+
+
+def _starts(mapping: LogMapping) -> list[int]:
+    """Return the times of the lines at which the video begins."""
+    found = []
+    for _, _, row in _rows(mapping).read(mapping.log):
+        if isinstance(row, Rejected):
+            continue
+        try:
+            if _event_type(row, mapping) == mapping.video_start:
+                found.append(json_us(_number(row, mapping.time), mapping.unit, mapping.time))
+        except Rejected:
+            continue
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenericReader:
+    """The reader of logs that have a mapping file."""
+
+    name: str = "generic"
+    """Name of the log format."""
+    policies: tuple[str, ...] = ()
+    """Any policy, the first of all by default."""
+    default_window_us: int | None = 100_000
+    """Largest distance of an event from its frame, where the user names none."""
+    private: tuple[str, ...] = ()
+    """There is no file of metadata."""
+
+    def find(self, video: Path) -> LogFiles | None:
+        """Return the log that the mapping file beside `video` names; None without such a file.
+
+        Raises:
+            LogError: the mapping file is broken, or there is no such log.
+        """
+        path = _mapping_file(video)
+        if path is None:
+            return None
+        return LogFiles(video=video, log=read_mapping(path, video).log, sides=(path,))
+
+    def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
+        """Place pts 0 as the mapping says; None: it does not.
+
+        Raises:
+            ClockError: no line is of the type at whose time the video begins.
+            LogError: the mapping file is broken.
+        """
+        mapping = _mapping_of(files)
+        if mapping.clock == "video":
+            return Anchor(pts_zero_us=0, clock="log_us")
+        if mapping.video_start is None:
+            return None
+        starts = _starts(mapping)
+        if not starts:
+            raise ClockError(
+                str(files.log),
+                "",
+                f"no line of type {mapping.video_start!r} with a time",
+                f"the line at which the video begins ({mapping.file.name}: video_start)",
+                "Check the type's name, or give --pts-zero-us without video_start.",
+            )
+        warnings: tuple[str, ...] = ()
+        if len(starts) > 1:
+            warnings = (f"the log says {len(starts)} times that the video began: the first",)
+        return Anchor(
+            pts_zero_us=starts[0],
+            clock="unix_us" if mapping.clock == "unix" else "log_us",
+            warnings=warnings,
+        )
+
+    def read(self, files: LogFiles, options: ReadOptions = PLAIN) -> InputEvents:
+        """Read the log whole. Private fields are left out unless text is to be kept; of a rejected
+        line nothing is kept then, if the mapping names any.
+
+        Raises:
+            LogError: the mapping file is broken, or not one line is an event.
+        """
+        mapping = _mapping_of(files)
+        table, rows = EventTable(), _rows(mapping)
+        hiding = bool(mapping.private) and not options.keep_text
+        for line_number, line, row in rows.read(mapping.log):
+            try:
+                if isinstance(row, Rejected):
+                    raise row
+                event = mapping.events[_event_type(row, mapping)]
+                if event is not None:
+                    _add(row, event, mapping, table, rows.public(row, line) if hiding else line)
+            except Rejected as error:
+                table.rejects.add(line_number, str(error), b"" if hiding else line)
+        table.rejects.check_some_event(
+            mapping.log, len(table), f"lines as {mapping.file.name} describes them"
+        )
+        names = {str(vk): w3c_of_vk(vk) for vk in range(256)} if mapping.windows_keys else None
+        return table.freeze(mouse_unit=mapping.mouse_unit, w3c_codes=names)
+
+
+def _mapping_of(files: LogFiles) -> LogMapping:
+    path = files.sides[0] if files.sides else _mapping_file(files.video)
+    if path is None:
+        raise LogError(
+            str(files.log),
+            "",
+            "no mapping file",
+            f"{files.video.stem}{OWN_MAPPING} or {FOLDER_MAPPING} beside the video",
+            "Write one: it says what the fields of the log mean.",
+        )
+    return read_mapping(path, files.video)
