@@ -192,8 +192,8 @@ def check_policy(path: Path, reader: str | None, policy: str) -> None:
     if wrong:
         own = " or ".join(policies) or "any policy but line"
         raise UsageError(
-            f"{path}: comes from a recording of the format {reader or 'bare video'}, whose policy is"
-            f" {own}; {policy!r} makes no sense for it. Leave the policy out, or give such"
+            f"{path}: comes from a recording of the format {reader or 'bare video'}, whose policy"
+            f" is {own}; {policy!r} makes no sense for it. Leave the policy out, or give such"
             " recordings in a run of their own."
         )
 
