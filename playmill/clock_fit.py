@@ -126,6 +126,14 @@ def fit_clock(
     )
 
 
+def clock_report(
+    container_us: NDArray[np.int64], log_us: NDArray[np.int64], *, source: str
+) -> dict[str, Any] | None:
+    """Return `fit_clock`'s JSON form, for a reader's anchor; None where there is nothing to fit."""
+    fit = fit_clock(container_us, log_us, source=source)
+    return None if fit is None else fit.to_json()
+
+
 def time_pair(
     container_us: NDArray[np.int64], log_us: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill.clock_fit import clock_report
 from playmill.config import LINE_POLICY, MAX_TIME_US
 from playmill.errors import ClockError
 from playmill.inputs.event_table import EventTable, checked_time, what
@@ -235,6 +236,7 @@ class GameRecorderReader:
             pts_zero_us=pts_zero_us,
             clock="unix_us" if unix else "log_us",
             line_pts=tuple(video.pts.tolist()),
+            report=clock_report(*clock_pairs(taken, pts_us), source="t_capture_unix_ms"),
             warnings=tuple(warnings),
         )
 

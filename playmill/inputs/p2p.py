@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill.clock_fit import clock_report
 from playmill.config import MAX_TIME_US
 from playmill.errors import ClockError
 from playmill.inputs.event_table import EventTable, checked_time, what
@@ -311,6 +312,7 @@ class P2pReader:
             pts_zero_us=pts_zero_us,
             clock="log_us",
             line_pts=tuple(video.pts.tolist()),
+            report=clock_report(pts_us, taken_us, source="frame_time"),
             warnings=tuple(warnings),
         )
 

@@ -37,6 +37,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill.clock_fit import clock_report
 from playmill.config import LINE_POLICY, MAX_TIME_US
 from playmill.errors import ClockError
 from playmill.inputs.event_table import EventTable, checked_time, what
@@ -265,6 +266,7 @@ class VptReader:
             pts_zero_us=pts_zero_us,
             clock="unix_us" if len(pts_us) else "log_us",
             line_pts=tuple(video.pts.tolist()),
+            report=clock_report(pts_us, logged_us, source="milli"),
             warnings=tuple(warnings),
         )
 

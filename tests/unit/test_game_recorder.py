@@ -225,6 +225,15 @@ class TestAnchor:
         assert (anchor.clock, anchor.line_pts) == ("unix_us", tuple(range(10)))
         assert anchor.warnings == ()
 
+    def test_a_wrong_rate_is_reported(self, tmp_path) -> None:
+        times = [stamp(i, EPOCH_MS + i * 1000 / 29.97) for i in range(1800)]
+        files = session(tmp_path, line(0, W), name=f"{SESSION}_0_1800", times=times)
+        anchor = READER.anchor(files, video(1800))
+        assert anchor is not None
+        assert anchor.report is not None
+        assert anchor.report["drift_ppm"] == pytest.approx(1001, abs=1)
+        assert anchor.report["findings"]
+
     def test_without_times_of_pictures_the_session_says_when_it_began(self, tmp_path) -> None:
         files = session(tmp_path, line(100, W), event_video_sync_offset=2)
         anchor = READER.anchor(files, video(first=3))

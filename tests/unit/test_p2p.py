@@ -304,6 +304,15 @@ class TestAnchor:
             with pytest.raises(ClockError, match=r"192x192\.mp4: found times .* beyond 64 bits"):
                 READER.anchor(files, far)
 
+    def test_the_jitter_of_the_pictures_is_reported(self, tmp_path) -> None:
+        taken = [1_000_000 + TICK * i + 4000 * (i % 2) for i in range(60)]
+        made = write(tmp_path, *(annotation(taken_us=time) for time in taken))
+        anchor = READER.anchor(made, video(60))
+        assert anchor is not None
+        assert anchor.report is not None
+        assert anchor.report["source"] == "frame_time"
+        assert anchor.report["residual_ms"]["max"] == 2.0
+
     def test_the_pairs_of_the_two_clocks_are_those_of_pictures_with_a_time(self) -> None:
         pts_us, taken_us = clock_pairs([5, 0, 7, 8], np.array([0, 10, 20], np.int64))
         assert (pts_us.tolist(), taken_us.tolist()) == ([0, 20], [5, 7])

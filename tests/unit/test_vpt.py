@@ -383,6 +383,14 @@ class TestAnchor:
         assert anchor is not None
         assert anchor.clock == "log_us"
 
+    def test_lost_ticks_are_a_step_of_the_clock(self, tmp_path) -> None:
+        lines = [tick(index + 40 * (index >= 100)) for index in range(200)]
+        anchor = READER.anchor(files(tmp_path, *lines), video(*range(0, 512 * 200, 512)))
+        assert anchor is not None
+        assert anchor.report is not None
+        assert (anchor.report["source"], anchor.report["samples"]) == ("milli", 200)
+        assert anchor.report["steps"] == [{"at_us": 5_000_000, "by_us": 2_000_000}]
+
     def test_the_pairs_of_the_two_clocks_are_those_of_lines_with_a_frame(self, tmp_path) -> None:
         log = files(tmp_path, tick(), b"?", tick(2), tick(3)).log
         pts_us, line_us = clock_pairs(line_times_us(log), video(0, 512, 1024).pts_us())
