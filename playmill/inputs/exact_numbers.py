@@ -28,6 +28,12 @@ def decimal_us(text: str, unit: str, name: str) -> int:
     Raises:
         Rejected: it is no number, or no time from 0 to 2**63 - 1 microseconds.
     """
+    whole, _, part = text.partition(".")
+    places = UNITS[unit]
+    # Nearly every time is a plain one, and this is several times as fast.
+    plain = len(whole) < 13 and whole.isdigit() and (part.isdigit() or not part)
+    if plain and places >= 0 and text.isascii():
+        return int(whole + part[:places].ljust(places, "0"))
     match = DECIMAL.fullmatch(text)
     if match is None:
         raise Rejected(f'"{name}" is {text[:40]!r}, not a decimal number')
@@ -48,17 +54,18 @@ def json_us(value: object, unit: str, name: str) -> int:
         raise Rejected(f'"{name}" is negative' if value < 0 else f'"{name}" is 2**63 or more')
     if type(value) not in (int, DecimalText):
         raise Rejected(f'"{name}" is {shown(value)}, not a number')
-    return decimal_us(str(value), unit, name)
+    return decimal_us(value if isinstance(value, str) else str(value), unit, name)
 
 
 def amount(value: object, name: str) -> float:
-    """Return `value`, a number of JSON read with `exact`, that is at most MAX_VALUE either way.
+    """Return `value`, a number of JSON, read with `exact` or not, from -MAX_VALUE to MAX_VALUE.
 
     Raises:
         Rejected: it is none.
     """
-    if type(value) is int:
-        number: float = value
+    number: float
+    if type(value) is int or type(value) is float:
+        number = value
     elif type(value) is DecimalText:
         number = float(value)
     else:

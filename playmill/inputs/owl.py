@@ -52,11 +52,11 @@ def _arguments(text: str) -> Any:
     if len(text) >= 2 and text[0] == text[-1] == '"':
         text = text[1:-1]
     try:
-        return parse_json(text, exact=True)
+        return parse_json(text)
     except Rejected:
         if '""' not in text:
             raise
-    return parse_json(text.replace('""', '"'), exact=True)
+    return parse_json(text.replace('""', '"'))
 
 
 def _list(value: object, *lengths: int) -> list[Any]:
