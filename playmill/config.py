@@ -79,6 +79,8 @@ class PipelineConfig:
     """Reader of the logs beside bare videos; None: found by looking at the files."""
     keep_text: bool = False
     """Keep typed text and window titles, which are dropped unless asked for."""
+    trim_stop_chord: bool = False
+    """Keep the keys that stopped the recorder out of what was held and pressed."""
     controls: tuple[tuple[str, str], ...] = ()
     """(input name, its meaning in the game), added to those of session.json."""
     require: tuple[str, ...] = ()
@@ -121,7 +123,15 @@ class PipelineConfig:
 
     def labelling(self) -> dict[str, Any]:
         """Return what decides how events are read and given to frames."""
-        names = ("policy", "window_us", "latency_us", "auto_latency", "keep_text", "require")
+        names = (
+            "policy",
+            "window_us",
+            "latency_us",
+            "auto_latency",
+            "keep_text",
+            "require",
+            "trim_stop_chord",
+        )
         return {name: getattr(self, name) for name in names} | {"controls": dict(self.controls)}
 
     def to_json(self) -> dict[str, Any]:

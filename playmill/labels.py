@@ -20,6 +20,7 @@ from playmill.conservation import what_is_lost
 from playmill.content import DatasetContent
 from playmill.errors import ClockError, DatasetError
 from playmill.inputs.events import InputEvents
+from playmill.inputs.stop_chord import chord_names, without_stop_chord
 from playmill.lag import LagEstimate, estimate_lag
 from playmill.manifest import DEFAULT_WINDOW_US
 
@@ -69,6 +70,9 @@ def label(
         RecordingError: the alignment does not meet a gate of `config.require`.
     """
     assert config.policy != READER_POLICY  # filled in when the manifest was made
+    chord = chord_names(events)
+    if config.trim_stop_chord:
+        events = without_stop_chord(events)
     lag = estimate_lag(frames.timestamp_us, frames.motion, events)
     latency_us, lag_warnings = _latency(config, lag)
     overlap = check_overlap(
@@ -102,7 +106,7 @@ def label(
     failure = gates.failed(session.log or session.session_id, report["gates"])
     if failure is not None:
         raise failure
-    warnings = (*overlap, *lag_warnings, *_warnings(session, config, events))
+    warnings = (*overlap, *lag_warnings, *_warnings(session, config, events, chord))
     report["warnings"] = list(warnings)
     return DatasetContent(
         session_id=session.session_id,
@@ -197,7 +201,9 @@ def controls(metadata: Mapping[str, Any], config: PipelineConfig) -> dict[str, s
     )
 
 
-def _warnings(session: Session, config: PipelineConfig, events: InputEvents) -> list[str]:
+def _warnings(
+    session: Session, config: PipelineConfig, events: InputEvents, chord: tuple[str, ...]
+) -> list[str]:
     warnings = []
     if session.log is not None and not len(events):
         warnings.append("the input log is empty: the dataset has no events")
@@ -205,6 +211,11 @@ def _warnings(session: Session, config: PipelineConfig, events: InputEvents) -> 
         warnings.append(
             "policy window gives an event to the earliest frame within the window, most of a"
             " window before it: kept for compatibility; prefer following"
+        )
+    if chord and not config.trim_stop_chord:
+        warnings.append(
+            f"the log ends with {', '.join(chord)} held, which stopped the recorder;"
+            " --trim-stop-chord keeps them out of /actions"
         )
     if events.rejected.total:
         warnings.append(f"{events.rejected.total} lines of the input log are no events")

@@ -130,6 +130,12 @@ def read_options(
     keep_text: Annotated[
         bool, typer.Option("--keep-text", help="Keep typed text and window titles.")
     ] = False,
+    trim_stop_chord: Annotated[
+        bool,
+        typer.Option(
+            "--trim-stop-chord", help="Keep the keys that stopped the recorder out of /actions."
+        ),
+    ] = False,
     controls: Annotated[
         Path | None,
         typer.Option(help="JSON file {input name: meaning in the game}, beside session.json's."),
@@ -163,6 +169,7 @@ def read_options(
         pts_zero_us=pts_zero_us,
         input_format=format,
         keep_text=keep_text,
+        trim_stop_chord=trim_stop_chord,
         require=tuple(str(parse_gate(text)) for text in require or ()),
         controls=() if controls is None else read_controls(controls),
     )

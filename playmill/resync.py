@@ -86,7 +86,8 @@ def resync(path: Path, change: Change) -> Path:
     Args:
         path: a dataset file that the mill, or `pipeline.run`, has published.
         change: makes the new configuration out of the one that the dataset was made with; may
-            change what `PipelineConfig.labelling` names, but for `keep_text`.
+            change what `PipelineConfig.labelling` names, but for `keep_text` and `trim_stop_chord`,
+            which decide what the log is read as.
     Raises:
         FileNotFoundError: there is no such file.
         DatasetError: it is no sound dataset, or does not hold what is needed.

@@ -26,6 +26,9 @@ OTHER: dict[str, Any] = {
     "pts_zero_us": 7,
     "input_format": "owl-control",
     "keep_text": True,
+    "trim_stop_chord": True,
+    "auto_latency": True,
+    "require": ("coverage>0.9",),
     "controls": (("w", "forward"),),
 }
 
