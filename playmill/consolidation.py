@@ -117,6 +117,40 @@ def consolidate(
         OSError: the file cannot be written; nothing is published.
     """
     frames = join_frames(manifest, commits)
+    content = _content(recording, manifest, commits, frames)
+    summary: dict[str, Any] = {
+        "frames": len(frames.pts),
+        "events": len(content.events),
+        "unassigned_events": content.alignment.unassigned,
+        "rejected_lines": content.events.rejected.total,
+        "warnings": tuple(content.warnings),
+    }
+    config = manifest.config
+    features = FeatureBlocks(
+        key=feature_key(config.encoder, config.weights_digest),
+        dim=source.dim(),
+        attrs={
+            "encoder": config.encoder,
+            "weights_digest": manifest.weights_digest,
+            "preprocessing": manifest.preprocessing,
+            "precision": config.precision,
+            "parts_key": manifest.parts_key,
+        },
+        blocks=source.rows("features", frames),
+    )
+    images = None
+    if config.image_size is not None:
+        images = ImageBlocks(size=config.image_size, blocks=source.rows("images", frames))
+    given = [content]
+    del content  # it is given away: `write` lets go of it before it checks the file
+    path = storage.write(given.pop(), features=[features], images=images, claim=claim)
+    return Summary(dataset=path, **summary)
+
+
+def _content(
+    recording: Recording, manifest: Manifest, commits: Sequence[Commit], frames: Frames
+) -> DatasetContent:
+    """Read the log and synchronize it; return everything but features and pictures."""
     events = read_events(recording, manifest)
     overlap = check_overlap(recording, events, frames, manifest)
     config = manifest.config
@@ -127,7 +161,7 @@ def consolidate(
         window_us=config.window_us,
         latency_us=config.latency_us,
     )
-    content = DatasetContent(
+    return DatasetContent(
         session_id=manifest.session_id,
         dataset_key=manifest.dataset_key,
         clock=manifest.clock,
@@ -148,30 +182,6 @@ def consolidate(
         events=events,
         alignment=alignment,
         actions=actions.build(frames.timestamp_us, events, alignment),
-    )
-    features = FeatureBlocks(
-        key=feature_key(config.encoder, config.weights_digest),
-        dim=source.dim(),
-        attrs={
-            "encoder": config.encoder,
-            "weights_digest": manifest.weights_digest,
-            "preprocessing": manifest.preprocessing,
-            "precision": config.precision,
-            "parts_key": manifest.parts_key,
-        },
-        blocks=source.rows("features", frames),
-    )
-    images = None
-    if config.image_size is not None:
-        images = ImageBlocks(size=config.image_size, blocks=source.rows("images", frames))
-    path = storage.write(content, features=[features], images=images, claim=claim)
-    return Summary(
-        dataset=path,
-        frames=len(frames.pts),
-        events=len(events),
-        unassigned_events=alignment.unassigned,
-        rejected_lines=events.rejected.total,
-        warnings=tuple(content.warnings),
     )
 
 
