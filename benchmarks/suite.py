@@ -50,12 +50,14 @@ def main() -> None:
     print(f"{processor_name()}, {os.cpu_count()} cores, Python {platform.python_version()},")
     print(", ".join(f"{name} {version(name)}" for name in PACKAGES) + ";")
     print(f"{time.strftime('%Y-%m-%d')}, load average at the start {os.getloadavg()[0]:.1f}\n")
-    rows: list[Row] = []
-    for name, measure in suite.items():
-        started = time.perf_counter()
-        rows += measure()
-        print(f"  {name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
-    print_table(rows)
+    print_table(row for name, measure in suite.items() for row in _timed(name, measure))
+
+
+def _timed(name: str, measure: Callable[[], list[Row]]) -> list[Row]:
+    started = time.perf_counter()
+    rows = measure()
+    print(f"  {name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    return rows
 
 
 def processor_name() -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ class Row:
     aim: str = ""
 
 
-def print_table(rows: Sequence[Row]) -> None:
-    """Print `rows` as Markdown."""
+def print_table(rows: Iterable[Row]) -> None:
+    """Print `rows` as Markdown, each as it comes."""
     print("| what | path | measured | ratio | aim |")
     print("|---|---|---|---|---|")
     for row in rows:

@@ -384,6 +384,7 @@ def _whole(
         joined[1:] = span_us[1:, 0] == span_us[:-1, 1]
         return joined
     free = spans(frame_us, policy=alignment.policy, window_us=None)
-    finite = (free[:, 0] != INT64_MIN) & (free[:, 1] != INT64_MAX)
-    whole: NDArray[np.bool_] = finite & (span_us == free).all(axis=1)
+    whole = np.ones(len(frame_us), bool)
+    for side, infinite in enumerate((INT64_MIN, INT64_MAX)):
+        whole &= (free[:, side] != infinite) & (span_us[:, side] == free[:, side])
     return whole

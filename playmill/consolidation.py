@@ -97,6 +97,40 @@ def consolidate(
         OSError: the file cannot be written; nothing is published.
     """
     frames = join_frames(manifest, commits)
+    content = _content(recording, manifest, commits, frames)
+    summary: dict[str, Any] = {
+        "frames": len(frames.pts),
+        "events": len(content.events),
+        "unassigned_events": content.alignment.unassigned,
+        "rejected_lines": content.events.rejected.total,
+        "warnings": tuple(content.warnings),
+    }
+    config = manifest.config
+    features = FeatureBlocks(
+        key=feature_key(config.encoder, config.weights_digest),
+        dim=source.dim(),
+        attrs={
+            "encoder": config.encoder,
+            "weights_digest": manifest.weights_digest,
+            "preprocessing": manifest.preprocessing,
+            "precision": config.precision,
+            "parts_key": manifest.parts_key,
+        },
+        blocks=source.rows("features", frames),
+    )
+    images = None
+    if config.image_size is not None:
+        images = ImageBlocks(size=config.image_size, blocks=source.rows("images", frames))
+    given = [content]
+    del content  # it is given away: `write` lets go of it before it checks the file
+    path = storage.write(given.pop(), features=[features], images=images, claim=claim)
+    return Summary(dataset=path, **summary)
+
+
+def _content(
+    recording: Recording, manifest: Manifest, commits: Sequence[Commit], frames: Frames
+) -> DatasetContent:
+    """Read the log and synchronize it; return everything but features and pictures."""
     events = read_events(recording, manifest)
     config = manifest.config
     session = Session(
@@ -121,31 +155,7 @@ def consolidate(
         flags=frames.flags,
         motion=source.motion(frames),
     )
-    content = label(session, table, events, config)
-    features = FeatureBlocks(
-        key=feature_key(config.encoder, config.weights_digest),
-        dim=source.dim(),
-        attrs={
-            "encoder": config.encoder,
-            "weights_digest": manifest.weights_digest,
-            "preprocessing": manifest.preprocessing,
-            "precision": config.precision,
-            "parts_key": manifest.parts_key,
-        },
-        blocks=source.rows("features", frames),
-    )
-    images = None
-    if config.image_size is not None:
-        images = ImageBlocks(size=config.image_size, blocks=source.rows("images", frames))
-    path = storage.write(content, features=[features], images=images, claim=claim)
-    return Summary(
-        dataset=path,
-        frames=len(frames.pts),
-        events=len(events),
-        unassigned_events=content.alignment.unassigned,
-        rejected_lines=events.rejected.total,
-        warnings=tuple(content.warnings),
-    )
+    return label(session, table, events, config)
 
 
 def provenance(manifest: Manifest, commits: Iterable[Commit]) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class Commit:
     flags: tuple[int, ...]
     """`schema.FRAME_FLAGS` bits of each row, as far as one chunk can know them."""
     digests: Mapping[str, str]
-    """sha256 of each array of the part."""
+    """Digest of each array of the part (`parts.py`)."""
     first_picture: str
     """Digest of the first row's picture; "" for a chunk without frames."""
     last_picture: str

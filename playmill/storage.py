@@ -52,14 +52,14 @@ def session_folder(session_id: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Existing:
-    """What a published file says of itself."""
+class _Label:
+    """What a dataset says of itself."""
 
     dataset_key: str
     video: dict[str, Any]
 
 
-def _existing(target: Path) -> _Existing | None:
+def _existing(target: Path) -> _Label | None:
     """Read what holds the target's name; None: nothing.
 
     Raises:
@@ -70,7 +70,7 @@ def _existing(target: Path) -> _Existing | None:
             video = dataset.provenance.get("video")
             if not isinstance(video, dict) or not {"name", "digest"} <= set(video):
                 raise DatasetError(str(target), "does not say which video it is of")
-            return _Existing(dataset_key=dataset.dataset_key, video=video)
+            return _Label(dataset_key=dataset.dataset_key, video=video)
     except FileNotFoundError:
         return None
 
@@ -121,31 +121,24 @@ class DataStorage:
                 something that is no dataset.
             OSError: writing failed (disk full, ...); nothing has changed then.
         """
-        target = self._publish(content, features, images, claim)
-        _report_beside(target)
-        return target
-
-    def _publish(
-        self,
-        content: DatasetContent,
-        features: Iterable[FeatureBlocks],
-        images: ImageBlocks | None,
-        claim: Callable[[], bool],
-    ) -> Path:
-        target = self.path(content.session_id)
-        if _holds(target, content):
+        session_id = content.session_id
+        label = _Label(dataset_key=content.dataset_key, video=content.provenance["video"])
+        target = self.path(session_id)
+        if _holds(target, label, session_id=session_id):
             collect_stale(target)  # who published it may have died a moment later
+            _report_beside(target)
             return target
         with Temporary(target) as temporary:
             with temporary.spool() as spool, open_spool(spool, "w") as file:
                 failpoints.reached("publish:file-created")
                 write_labels(file, content)
+                del content  # checking takes as much memory again
                 failpoints.reached("publish:labels-written")
                 for entry in features:
-                    write_features(file, entry, session_id=content.session_id)
+                    write_features(file, entry, session_id=session_id)
                 failpoints.reached("publish:features-written")
                 if images is not None:
-                    write_images(file, images, session_id=content.session_id)
+                    write_images(file, images, session_id=session_id)
                 seal(file)
             failpoints.reached("publish:file-closed")
             if not target.exists():
@@ -153,13 +146,15 @@ class DataStorage:
                     _check(temporary.path, target)
                 _claim(claim, target)
                 if temporary.publish_new():
+                    _report_beside(target)
                     return target
             with locked(target.parent):
-                if not _holds(target, content):
+                if not _holds(target, label, session_id=session_id):
                     _claim(claim, target)
-                    _carry_over(temporary, target, session_id=content.session_id)
+                    _carry_over(temporary, target, session_id=session_id)
                     _check(temporary.path, target)
                     temporary.replace_target()
+        _report_beside(target)
         return target
 
     # ---- the one-item form ----------------------------------------------------------------------
@@ -222,21 +217,21 @@ def _claim(claim: Callable[[], bool], target: Path) -> None:
         raise Superseded(str(target))
 
 
-def _holds(target: Path, content: DatasetContent) -> bool:
-    """Say whether `target` is the dataset of `content`'s key already; refuse another video's."""
+def _holds(target: Path, label: _Label, *, session_id: str) -> bool:
+    """Say whether `target` is the dataset of `label`'s key already; refuse another video's."""
     existing = _existing(target)
     if existing is None:
         return False
-    mine, theirs = content.provenance["video"], existing.video
+    mine, theirs = label.video, existing.video
     if theirs["digest"] != mine["digest"]:
         raise SessionConflict(
             str(target),
-            f"session {content.session_id!r}",
+            f"session {session_id!r}",
             f"the dataset of another video, {theirs['name']} (sha256 {theirs['digest'][:16]}...)",
             f"none, or that of {mine['name']} (sha256 {mine['digest'][:16]}...)",
             "Give one of the two recordings another session_id, or another datasets folder.",
         )
-    return existing.dataset_key == content.dataset_key
+    return existing.dataset_key == label.dataset_key
 
 
 def _carry_over(temporary: Temporary, target: Path, *, session_id: str) -> None:
