@@ -191,7 +191,8 @@ ARRAYS: tuple[Array, ...] = (
     Array(path="/inputs/code_device", dtype="uint8", shape=("C",), unit="index into device names",
           meaning="device of each code"),
     Array(path="/inputs/value", dtype="float32", shape=("M", "2"), unit="by kind",
-          meaning="dx, dy | x, y | scroll x, y | axis value, 0 | state: 1 held or 0 not, 0 | 0, 0"),
+          meaning="dx, dy | x, y | scroll x, y | axis value, 0 | state: 1 held or 0 not, 0"
+          " | other: the log format's own | 0, 0"),
     Array(path="/inputs/raw", dtype="uint8", shape=("B",), unit="bytes",
           meaning="each event as it was logged, one after the other"),
     Array(path="/inputs/raw_offsets", dtype="int64", shape=("M+1",), unit="bytes",

@@ -6,6 +6,7 @@ Source:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from playmill.inputs.lines import Rejected
@@ -132,8 +133,12 @@ def _action(message: Message) -> Action:
 
 
 def button_name(name: str) -> str:
-    """Return the one name of a mouse button that messages call "0", "Left" or "left"."""
-    return _MOUSE_BUTTONS.get(name, name.lower())
+    """Return the one name of a mouse button that labels and events call otherwise.
+
+    Labels have "0" and "7" where events have "Left" and "Unknown(7)".
+    """
+    number = re.fullmatch(r"unknown\((\d+)\)", name, re.IGNORECASE)
+    return number[1] if number else _MOUSE_BUTTONS.get(name, name.lower())
 
 
 def _pad_buttons(pad: Message) -> list[str]:

@@ -15,6 +15,7 @@ from playmill import actions, synchronizer
 from playmill.errors import ClockError, LogError, MissingStream, PlaymillError
 from playmill.inputs import DEVICES, KINDS, InputEvents, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.p2p import P2pReader, clock_pairs
+from playmill.inputs.p2p_messages import button_name
 from playmill.inputs.protobuf_wire import Message, Rejected
 from tests.unit.p2p_samples import (
     action,
@@ -276,6 +277,14 @@ def video(count: int = 5, time_base: Fraction = Fraction(1, 20), first: int = 0)
     marks = np.zeros((0, 2), np.int64)
     pts = first + np.arange(count, dtype=np.int64)
     return VideoTimes(pts=pts, time_base=time_base, clock_marks=marks)
+
+
+@pytest.mark.parametrize(
+    ("name", "one"),
+    [("0", "left"), ("Left", "left"), ("left", "left"), ("2", "middle"), ("Unknown(7)", "7")],
+)
+def test_a_mouse_button_has_one_name(name, one) -> None:
+    assert button_name(name) == one
 
 
 class TestAnchor:
