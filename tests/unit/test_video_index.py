@@ -16,7 +16,7 @@ import pytest
 from playmill.errors import CorruptVideo, MissingStream, SourceChanged
 from playmill.missing_pts import NO_TIME, repair_pts
 from playmill.source_file import SourceFile
-from playmill.testing import make_recording, make_stills, make_video
+from playmill.testing import draw_frame, make_recording, make_stills, make_video
 from playmill.video_index import index_video
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
@@ -213,6 +213,42 @@ def test_a_short_matroska_file_says_how_much_is_missing(tmp_path: Path) -> None:
     assert index_video(path).warnings == ()
     path.write_bytes(path.read_bytes()[:-700])
     assert "700 bytes are missing at its end" in index_video(path).warnings[0]
+
+
+SUBTITLE_HEADER = b"""[Script Info]
+ScriptType: v4.00+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, Alignment
+Style: Default,Arial,16,2
+[Events]
+Format: Layer, Start, End, Style, Text
+"""
+
+
+def test_a_wall_clock_in_a_subtitle_track_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "v.mkv"
+    with av.open(path, "w") as container:
+        video = container.add_stream("libx264", rate=30)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        text = container.add_stream("srt")
+        text.codec_context.subtitle_header = SUBTITLE_HEADER
+        text.time_base = Fraction(1, 1000)
+        container.start_encoding()
+        for second, said in enumerate([b"1750427724474558600", b"hello", b"1750427726474558400"]):
+            frame = av.VideoFrame.from_ndarray(draw_frame(second), format="rgb24")
+            frame.pts, frame.time_base = second * 30, Fraction(1, 30)
+            container.mux(video.encode(frame))
+            packet = av.Packet(said)
+            packet.stream, packet.time_base = text, Fraction(1, 1000)
+            packet.pts = packet.dts = second * 1000 + 10
+            packet.duration = 1000
+            container.mux(packet)
+        container.mux(video.encode(None))
+    # In microseconds: container time, Unix time to the nearest.
+    assert index_video(path).clock_marks.tolist() == [
+        [10_000, 1750427724474559],
+        [2_010_000, 1750427726474558],
+    ]
 
 
 @pytest.mark.needs_shared
