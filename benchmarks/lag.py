@@ -22,7 +22,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.inputs import READERS
+from playmill.inputs import READERS, LogFiles
 from playmill.inputs.events import DEVICES, KINDS, InputEvents
 from playmill.lag import estimate_lag
 from playmill.motion import motion_rows
@@ -96,7 +96,8 @@ def read_scene(folder: Path) -> Scene:
     if (folder / "session.json").exists():
         session = json.loads((folder / "session.json").read_text(encoding="utf-8"))
         times, pictures = decode(folder / session["video"]["file"])
-        events = READERS[session["schema"]].read(folder / session["inputs"]["file"])
+        log = folder / session["inputs"]["file"]
+        events = READERS[session["schema"]].read(LogFiles(video=log, log=log))
         times += session["video"]["pts_zero_us"]
     else:
         video = next(iter(folder.glob("*.mp4")))

@@ -249,8 +249,12 @@ def write_text_whole(path: Path, text: str) -> None:
     except OSError:  # there is none
         pass
     with Temporary(path) as temporary:
-        temporary.path.write_bytes(data)
-        temporary.replace_target()
+        with temporary.path.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary.path, path)
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

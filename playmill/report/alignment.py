@@ -138,12 +138,12 @@ def _compute(dataset: Dataset) -> AlignmentReport:
 
 
 def parse(text: str) -> AlignmentReport | None:
-    """Read the attribute; None if it is no JSON object."""
+    """Read the attribute; None if it is no JSON object, or an empty one."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not value:
         return None
     why = _mapping(value.get("unassigned_why"))
     audit = _mapping(value.get("conservation"))

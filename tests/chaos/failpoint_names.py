@@ -18,3 +18,8 @@ NAMES = (
 """Those that a first publication passes."""
 REPLACING = ("publish:before-replace", "publish:after-replace")
 """Those that only a replacement passes."""
+NIGHTLY = (
+    *("nightly:before-claim", "nightly:claimed", "nightly:one-submitted"),
+    *("nightly:all-submitted", "nightly:reported"),
+)
+"""Those that a night passes."""

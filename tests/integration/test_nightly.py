@@ -23,6 +23,7 @@ from playmill.store import Store
 from playmill.testing import make_recording
 from playmill.verify import verify
 from tasks.settings import Settings
+from tests.chaos.failpoint_names import NIGHTLY
 from tests.integration.support import PROJECT
 from workers.processes import Process, worker_command
 from workers.redis_server import find_redis_server, redis_command, wait_for_redis
@@ -202,12 +203,6 @@ def test_two_beats_give_one_run_for_the_time_that_was_missed(deployment: Deploym
     assert "1 published, 0 failed" in path.with_suffix(".txt").read_text()
 
 
-FAILPOINTS = (
-    *("nightly:before-claim", "nightly:claimed", "nightly:one-submitted"),
-    *("nightly:all-submitted", "nightly:reported"),
-)
-
-
 @pytest.mark.timeout(400)
 def test_a_beat_that_is_killed_in_the_middle_of_a_night_gives_one_run_all_the_same(
     deployment: Deployment, tmp_path: Path
@@ -223,8 +218,8 @@ def test_a_beat_that_is_killed_in_the_middle_of_a_night_gives_one_run_all_the_sa
         age(deployment.inbox / name, 60)
     marks = tmp_path / "marks"
     marks.mkdir()
-    failpoints = [Failpoint.parse(f"{name}:kill9:1", marks) for name in FAILPOINTS]
-    armed = ",".join(f"{name}:kill9:1" for name in FAILPOINTS)
+    failpoints = [Failpoint.parse(f"{name}:kill9:1", marks) for name in NIGHTLY]
+    armed = ",".join(f"{name}:kill9:1" for name in NIGHTLY)
     deployment.start_mill()
 
     # When it is started again each time
@@ -245,7 +240,7 @@ def test_a_beat_that_is_killed_in_the_middle_of_a_night_gives_one_run_all_the_sa
 
     # Then it died at each of them, and there is one run with one report of all that it found
     assert all(mark.exists() for failpoint in failpoints for mark in failpoint.marks)
-    assert deaths == len(FAILPOINTS)
+    assert deaths == len(NIGHTLY)
     (path,) = (deployment.settings.datasets / "reports").glob("*.json")
     report = json.loads(path.read_text())
     assert report["nominal_s"] == crontab.latest(time.time())

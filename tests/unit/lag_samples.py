@@ -13,9 +13,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.inputs import DEVICES, KINDS, READERS, InputEvents
+from playmill.inputs import DEVICES, KINDS, InputEvents
 from playmill.motion import PICTURE_SIZE, motion_rows
 from playmill.pictures import GrayConverter
+from tests.unit.log_samples import read_native
 
 Event = tuple[int, str, str, str, float, float]
 """time, kind, device, name or "", x, y"""
@@ -164,5 +165,5 @@ def read_scene(folder: Path, *, num_frames: int) -> Scene:
     return Scene(
         frame_us=np.array(times, np.int64),
         motion=motion_rows(np.array([picture for _, picture in found])),
-        events=READERS[session["schema"]].read(folder / session["inputs"]["file"]),
+        events=read_native(folder / session["inputs"]["file"]),
     )

@@ -261,10 +261,10 @@ WRONG: dict[str, tuple[dict[str, Any], type[RecordingError], str, str]] = {
     "no format": ({"video": {"dir": "."}}, RecordingError, "video.format", "nothing"),
     "format": ({"video": {"dir": ".", "format": "bmp"}}, RecordingError, "video.format", "'bmp'"),
     "naming": (
-        {"video": {"dir": ".", "format": "png", "naming": "<index>.png"}},
+        {"video": {"dir": ".", "format": "png", "naming": "<number>.png"}},
         ClockError,
         "video.naming",
-        "'<index>.png'",
+        "'<number>.png'",
     ),
     "inputs text": ({"inputs": "inputs.jsonl"}, RecordingError, "inputs.file", "nothing"),
     "log number": ({"inputs__file": 5}, RecordingError, "inputs.file", "5"),
