@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all chaos check bench clean
+.PHONY: help setup demo test test-all chaos check bench bench-gpu clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,8 +39,12 @@ check: setup ## Style, types, imports, the wheel's content, compose file
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/python tests/check_wheel.py
 
-bench: setup ## Frames per second of every path, side by side
+bench: setup ## Speed of everything, side by side; about 10 minutes
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.suite --plot benchmarks/stages.png
+
+bench-gpu: setup ## Frames per second on a GPU, against the ceilings
+	$(BIN)/python -m benchmarks.gpu
 
 clean: ## Remove what the other commands made
 	rm -rf $(VENV) demo-datasets dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -27,12 +27,14 @@ from playmill import encoders
 from playmill.config import PipelineConfig
 from playmill.jobs import Commit
 from playmill.manifest import Manifest
+from playmill.motion import PICTURE_SIZE, ChunkMotion
 from playmill.parts import PartWriter
 from playmill.plan import Chunk
 from playmill.roots import Roots
 from playmill.store import Store
 from playmill.testing import make_recording
 from tasks import app as tasks_app
+from tasks.queues import served_by
 from tasks.settings import Settings
 from workers.processes import Process
 from workers.redis_server import find_redis_server, redis_command, wait_for_redis
@@ -63,6 +65,9 @@ class DelayExtractor:
         rows = np.zeros((chunk.num_frames, 3), np.float16)
         part = PartWriter(folder, dim=3, image_size=None)
         part.append("features", rows)
+        still = ChunkMotion.of(np.zeros((len(rows), *PICTURE_SIZE), np.uint8))
+        part.append("motion", still.rows)
+        part.append("glances", np.stack((still.first, still.last)))
         ticks = int(1 / (FPS * manifest.time_base))
         return Commit(
             chunk_index=chunk.index,
@@ -113,7 +118,7 @@ def serve(kind: str, *, number: int, threads: int, delay_s: float) -> None:
             *(
                 "worker",
                 "-Q",
-                kind,
+                ",".join(served_by(kind, device="cpu")),
                 "-P",
                 "threads",
                 "-c",

@@ -1,9 +1,13 @@
 """Frames per second of every way from a video to features, side by side on one machine.
 
-    python -m benchmarks.throughput [RECORDING] [--seconds 60]
+    python -m benchmarks.throughput [RECORDING] [--seconds 60] [--rounds 3]
 
-Paths: decoding alone, the model alone (the two ceilings), the first sketch's loop (one frame at a
-time, PIL, batch 1), `pipeline.run()`, and the mill. Ratios are to `pipeline.run()`.
+Paths: decoding without scaling and the model on batches that lie in memory (together the ceiling of
+one after the other on the same cores), the first sketch's loop (one frame at a time, PIL, batch 1),
+`pipeline.run()`, and the mill. Every round runs each path once; medians are printed, because what
+else runs on a machine comes and goes. CPU milliseconds a frame, of all processes of a path, suffer
+less from that than frames a second. Before that: how near the features come to the reference path
+(full-size RGB, torchvision's Resize, fp32, one frame at a time).
 """
 
 from __future__ import annotations
@@ -15,29 +19,37 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import av
 import numpy as np
-import psutil
 import torch
 from torchvision import transforms
 
 from playmill import __version__, encoders, pipeline
 from playmill.config import PipelineConfig
-from playmill.decode_process import DecodeProcess
+from playmill.dataset import open_dataset
 from playmill.extraction import hardware_name
 from playmill.frame_processor import FrameProcessor
+from playmill.frames import decode_chunk
 from playmill.plan import cut
+from playmill.video_index import index_video
 
 PROJECT = Path(__file__).resolve().parent.parent
 BENCH = PROJECT.parent / "shared" / "recordings" / "bench" / "doom-1280x720-5min"
 EXAMPLE = PROJECT / "examples" / "recordings" / "doom-640x480"
-SKETCH_FRAMES = 150
-MODEL_BATCHES = 20
+SKETCH_FRAMES = 60
+MODEL_FRAMES = 320
+FIDELITY_FRAMES = 48
+DECODE, MODEL = "decoding alone, without scaling", "model alone, batches in memory"
+SKETCH, PIPELINE = "first sketch's loop", "pipeline.run()"
 
 
 def trimmed(recording: Path, folder: Path, seconds: float) -> Path:
@@ -59,61 +71,70 @@ def trimmed(recording: Path, folder: Path, seconds: float) -> Path:
     return copy
 
 
-class PeakMemory:
-    """Watches the resident memory of process trees while a block runs, in MB."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run of one path."""
 
-    def __init__(self) -> None:
-        self.peak_mb = 0.0
-        """Of the largest single process."""
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+    frames: int
+    seconds: float
+    cpu_seconds: float
+    """Of this process and of the children that it waited for."""
 
-    def _watch(self) -> None:
-        me = psutil.Process()
-        while not self._done.wait(0.2):
-            for process in [me, *me.children(recursive=True)]:
-                try:
-                    self.peak_mb = max(self.peak_mb, process.memory_info().rss / 1e6)
-                except psutil.NoSuchProcess:
-                    continue
+    @property
+    def rate(self) -> float:
+        """Frames a second."""
+        return self.frames / self.seconds
 
-    def __enter__(self) -> PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
+    @property
+    def cpu_ms(self) -> float:
+        """CPU milliseconds a frame."""
+        return 1e3 * self.cpu_seconds / self.frames
 
 
-def decode_alone(recording: Path, config: PipelineConfig) -> tuple[int, float]:
-    """Decode to RGB in the decoding process, and do nothing with it."""
+@contextmanager
+def stopwatch() -> Iterator[Callable[[int], Measured]]:
+    """Yield a function that tells what was used since; to be called with the number of frames."""
+    started, before = time.perf_counter(), sum(os.times()[:4])
+
+    def stop(frames: int) -> Measured:
+        seconds = time.perf_counter() - started
+        return Measured(frames, seconds, sum(os.times()[:4]) - before)
+
+    yield stop
+
+
+def decode_alone(recording: Path, config: PipelineConfig) -> Measured:
+    """Decode in this process; neither convert nor scale."""
     video = recording / "video.mp4"
-    with DecodeProcess() as decoder:
-        chunks = cut(decoder.index(video), target_frames=config.chunk_frames)
-        started = time.perf_counter()
-        count = sum(1 for chunk in chunks for _ in decoder.frames(video, chunk))
-        return count, time.perf_counter() - started
+    chunks = cut(index_video(video), target_frames=config.chunk_frames)
+    with stopwatch() as stop:
+        return stop(sum(1 for chunk in chunks for _ in decode_chunk(video, chunk, sizes=())))
 
 
-def model_alone(config: PipelineConfig) -> tuple[int, float]:
-    """Run the backbone on pictures that are there already."""
-    processor = FrameProcessor.from_encoder(
+def make_processor(config: PipelineConfig) -> FrameProcessor:
+    """Load the backbone as `pipeline.run` does."""
+    return FrameProcessor.from_encoder(
         encoders.load(config.encoder, device=config.device_class),
         precision=config.precision,
         batch_size=config.batch_size,
-        num_threads=config.num_threads,
+        num_threads=1,
     )
+
+
+def model_alone(config: PipelineConfig) -> Measured:
+    """Run the backbone on pictures that are there already, as many passes at a time as a run."""
+    processor = make_processor(config)
     shape = (config.batch_size, *processor.model_input_size, 3)
     batch = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    processor.extract(batch)
-    started = time.perf_counter()
-    for _ in range(MODEL_BATCHES):
-        processor.extract(batch)
-    return MODEL_BATCHES * config.batch_size, time.perf_counter() - started
+    num_batches = MODEL_FRAMES // config.batch_size
+    with ThreadPoolExecutor(config.num_passes) as pool:
+        list(pool.map(processor.extract, [batch] * config.num_passes))
+        with stopwatch() as stop:
+            list(pool.map(processor.extract, [batch] * num_batches))
+            return stop(num_batches * config.batch_size)
 
 
-def first_sketch(recording: Path, config: PipelineConfig) -> tuple[int, float]:
+def first_sketch(recording: Path, config: PipelineConfig) -> Measured:
     """One frame at a time through PIL, as the project's first sketch did it."""
     torch.set_num_threads(config.num_threads)
     encoder = encoders.load(config.encoder, device="cpu")
@@ -125,44 +146,60 @@ def first_sketch(recording: Path, config: PipelineConfig) -> tuple[int, float]:
             transforms.Normalize(encoder.spec.mean, encoder.spec.std),
         ]
     )
-    count = 0
-    with av.open(str(recording / "video.mp4")) as container, torch.no_grad():
-        started = time.perf_counter()
-        for frame in container.decode(video=0):
+    with (
+        av.open(str(recording / "video.mp4")) as container,
+        torch.no_grad(),
+        stopwatch() as stop,
+    ):
+        for frame in islice(container.decode(video=0), SKETCH_FRAMES):
             encoder.module(transform(frame.to_ndarray(format="rgb24")).unsqueeze(0))
-            count += 1
-            if count == SKETCH_FRAMES:
-                break
-    return count, time.perf_counter() - started
+        return stop(SKETCH_FRAMES)
 
 
-def pipeline_run(recording: Path, config: PipelineConfig, folder: Path) -> tuple[int, float]:
-    """The serial pipeline, from the recording to the published file, start-up included."""
-    started = time.perf_counter()
-    path = pipeline.run(recording, folder, config)
-    seconds = time.perf_counter() - started
-    from playmill.dataset import open_dataset
-
-    with open_dataset(path) as dataset:
-        return len(dataset), seconds
+def pipeline_run(recording: Path, config: PipelineConfig, folder: Path) -> Measured:
+    """The serial pipeline, from the recording to the published file, its start-up included."""
+    with stopwatch() as stop:
+        path = pipeline.run(recording, folder, config)
+        with open_dataset(path) as dataset:
+            return stop(len(dataset))
 
 
-def mill_run(
-    recording: Path, config: PipelineConfig, folder: Path, *, workers: int
-) -> tuple[int, float]:
+def mill_run(recording: Path, config: PipelineConfig, folder: Path, *, workers: int) -> Measured:
     """The mill, from the command to its end: start-up of Redis and workers included."""
     options = ["--chunk-frames", config.chunk_frames, "--batch-size", config.batch_size]
     command = ["run", recording, "--datasets", folder, "--json", "--workers", workers, *options]
-    started = time.perf_counter()
-    result = subprocess.run(
-        [sys.executable, "-m", "playmill.cli", *map(str, command)],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-    )
-    seconds = time.perf_counter() - started
-    return int(json.loads(result.stdout)[0]["frames"]), seconds
+    with stopwatch() as stop:
+        result = subprocess.run(
+            [sys.executable, "-m", "playmill.cli", *map(str, command)],
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        )
+        return stop(int(json.loads(result.stdout)[0]["frames"]))
+
+
+def fidelity(recording: Path, config: PipelineConfig) -> tuple[float, float, int]:
+    """Return mean and least cosine to the reference path, and of how many frames."""
+    processor = make_processor(config)
+    spec, module = processor.spec, processor.feature_extractor
+    assert spec is not None
+    assert module is not None
+    mean, std = (torch.tensor(value)[:, None, None] for value in (spec.mean, spec.std))
+    resize = transforms.Resize(spec.input_size)
+    video = recording / "video.mp4"
+    index = index_video(video)
+    (whole,) = cut(index, target_frames=len(index))
+    step = max(1, len(index) // FIDELITY_FRAMES)
+    cosines = []
+    for frame in islice(decode_chunk(video, whole, sizes=(None, spec.input_size)), 0, None, step):
+        rgb, scaled = frame.images
+        small = resize(torch.from_numpy(rgb).permute(2, 0, 1).contiguous())
+        with torch.no_grad():
+            reference = module(((small / 255 - mean) / std)[None])
+        found = torch.from_numpy(processor.extract(processor.resize([scaled]))).float()
+        cosines.append(float(torch.nn.functional.cosine_similarity(found, reference)))
+    return sum(cosines) / len(cosines), min(cosines), len(cosines)
 
 
 def main() -> None:
@@ -171,35 +208,66 @@ def main() -> None:
     default = BENCH if BENCH.is_dir() else EXAMPLE
     parser.add_argument("recording", nargs="?", type=Path, default=default)
     parser.add_argument("--seconds", type=float, default=60.0, help="how much of it")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--batch-size", type=int, default=PipelineConfig().batch_size)
     arguments = parser.parse_args()
-    config = PipelineConfig()
+    config = PipelineConfig(batch_size=arguments.batch_size)
     print(f"playmill {__version__}, {hardware_name()}, {os.cpu_count()} cores,")
-    print(f"torch {torch.__version__}, {arguments.recording.name}, {arguments.seconds:.0f} s\n")
+    print(f"torch {torch.__version__}, {arguments.recording.name}, {arguments.seconds:.0f} s,")
+    print(f"batch {config.batch_size}, {config.num_passes} passes at a time\n")
     with tempfile.TemporaryDirectory(prefix="playmill-bench-") as scratch:
         folder = Path(scratch)
         recording = trimmed(arguments.recording, folder, arguments.seconds)
-        paths: dict[str, Callable[[], tuple[int, float]]] = {
-            "decoding alone, to RGB": lambda: decode_alone(recording, config),
-            "model alone": lambda: model_alone(config),
-            "first sketch's loop": lambda: first_sketch(recording, config),
-            "pipeline.run()": lambda: pipeline_run(recording, config, folder / "serial"),
+        mean, least, count = fidelity(recording, config)
+        print(f"cosine to the reference path: mean {mean:.5f}, min {least:.5f}, {count} frames\n")
+        results = measure(recording, config, folder, arguments)
+    print_table(results)
+
+
+def measure(
+    recording: Path, config: PipelineConfig, folder: Path, arguments: argparse.Namespace
+) -> dict[str, list[Measured]]:
+    """Run every path once a round; return the runs of each path, in the order of the table."""
+    results: dict[str, list[Measured]] = {}
+    for number in range(arguments.rounds):
+        place = folder / str(number)
+        paths: dict[str, Callable[[], Measured]] = {
+            DECODE: lambda: decode_alone(recording, config),
+            MODEL: lambda: model_alone(config),
+            SKETCH: lambda: first_sketch(recording, config),
+            PIPELINE: lambda place=place: pipeline_run(recording, config, place / "serial"),
         }
         for workers in arguments.workers:
-            paths[f"mill, {workers} worker(s)"] = lambda workers=workers: mill_run(
-                recording, config, folder / f"mill{workers}", workers=workers
+            paths[f"mill, {workers} worker(s)"] = lambda workers=workers, place=place: mill_run(
+                recording, config, place / f"mill{workers}", workers=workers
             )
-        rows = []
-        for name, measure in paths.items():
-            with PeakMemory() as memory:
-                count, seconds = measure()
-            rows.append((name, count, seconds, count / seconds, memory.peak_mb))
-            print(f"  {name}: {count / seconds:.1f} frames/s", file=sys.stderr)
-    base = next(rate for name, _, _, rate, _ in rows if name == "pipeline.run()")
-    print("| path | frames | seconds | frames/s | ratio | peak MB of a process |")
-    print("|---|---|---|---|---|---|")
-    for name, count, seconds, rate, peak in rows:
-        print(f"| {name} | {count} | {seconds:.1f} | {rate:.1f} | {rate / base:.2f} | {peak:.0f} |")
+        for name, run in paths.items():
+            results.setdefault(name, []).append(run())
+            print(f"  {name}: {results[name][-1].rate:.1f} frames/s", file=sys.stderr)
+    return results
+
+
+def print_table(results: dict[str, list[Measured]]) -> None:
+    """Print medians, and ratios taken within each round."""
+
+    def ratios(other: Callable[[int], float]) -> str:
+        runs = results[PIPELINE]
+        found = [run.rate / other(number) for number, run in enumerate(runs)]
+        return f"{median(found):.2f} ({', '.join(f'{ratio:.2f}' for ratio in found)})"
+
+    def ceiling(number: int) -> float:
+        return 1 / (1 / results[DECODE][number].rate + 1 / results[MODEL][number].rate)
+
+    print("| path | frames | frames/s | CPU ms a frame |")
+    print("|---|---|---|---|")
+    for name, runs in results.items():
+        rate, cpu_ms = median(run.rate for run in runs), median(run.cpu_ms for run in runs)
+        print(f"| {name} | {runs[0].frames} | {rate:.1f} | {cpu_ms:.1f} |")
+    cpu_ms = {name: median(run.cpu_ms for run in runs) for name, runs in results.items()}
+    print(f"\npipeline.run() / ceiling: {ratios(ceiling)}")
+    print(f"the same in CPU time: {(cpu_ms[DECODE] + cpu_ms[MODEL]) / cpu_ms[PIPELINE]:.2f}")
+    print(f"pipeline.run() / first sketch: {ratios(lambda number: results[SKETCH][number].rate)}")
 
 
 if __name__ == "__main__":

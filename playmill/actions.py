@@ -105,20 +105,16 @@ class _Frames:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Transitions:
-    """The presses and releases that change something, by code and then by time. All (T,)."""
+class _Changes:
+    """The presses and releases of one code that change something, by time. All (T,)."""
 
-    event: NDArray[np.int64]
-    """Index of the event."""
-    code: NDArray[np.int32]
-    """Its code."""
     press: NDArray[np.bool_]
     """True: from up to down."""
     frame: NDArray[np.int64]
     """Frame that it is assigned to, -1 where none; snapshots are counted in none."""
-    shown_any: NDArray[np.int64]
+    shown_any: NDArray[np.int32]
     """First frame whose span begins after it; N where none does."""
-    shown_held: NDArray[np.int64]
+    shown_held: NDArray[np.int32]
     """First frame with t[i] >= t'; N where there is none."""
 
 
@@ -143,16 +139,22 @@ def build(frame_us: NDArray[np.int64], events: InputEvents, alignment: Alignment
     if alignment.frame.shape != (len(events),) or alignment.offsets.shape != (len(frame_us) + 1,):
         raise ValueError(f"{alignment=} is not that of {len(frame_us)} frames and {events!r}")
     frames = _locate(frame_us, events, alignment)
-    changes, auto_repeats, orphan_releases, unknown_until = _transitions(events, alignment, frames)
+    switches = _Switches(events, alignment, frames)
     is_axis, is_button = _roles(events)
     key_codes = np.flatnonzero(events.code_device == _KEYBOARD)
     button_codes, button_names = _columns(events, is_button)
     axis_codes, axis_names = _columns(events, is_axis)
-    keys = _table(changes, key_codes, len(frame_us))
-    buttons = _table(changes, button_codes, len(frame_us))
+    keys = _empty_table(len(frame_us), len(key_codes))
+    buttons = _empty_table(len(frame_us), len(button_codes))
+    columns = {int(code): (keys, column) for column, code in enumerate(key_codes)}
+    columns |= {int(code): (buttons, column) for column, code in enumerate(button_codes)}
+    for code in range(len(events.codes)):
+        changes = switches.changes(code)
+        if code in columns:
+            _fill(*columns[code], changes)
     key_names = tuple(events.codes[code] for code in key_codes)
     span_us = spans(frame_us, policy=alignment.policy, window_us=alignment.window_us)
-    known = np.minimum(frames.begin, frames.held) >= unknown_until
+    known = np.minimum(frames.begin, frames.held) >= switches.unknown_until
     mask_names, masks = _masks(frame_us, events, alignment.latency_us)
     if "unknown" in mask_names:
         known &= masks[:, mask_names.index("unknown")] == 0
@@ -177,8 +179,8 @@ def build(frame_us: NDArray[np.int64], events: InputEvents, alignment: Alignment
         masks=masks,
         span_us=span_us,
         valid=(_whole(frame_us, span_us, alignment) & known).astype(np.uint8),
-        auto_repeats=auto_repeats,
-        orphan_releases=orphan_releases,
+        auto_repeats=switches.auto_repeats,
+        orphan_releases=switches.orphan_releases,
     )
 
 
@@ -252,69 +254,82 @@ def _columns(
     return codes[order], tuple(names[place] for place in order)
 
 
-def _transitions(
-    events: InputEvents, alignment: Alignment, frames: _Frames
-) -> tuple[_Transitions, int, int, int]:
-    """Find what changed; count what did not; say after how many events all state is known."""
-    switches = np.flatnonzero(_switching(events) & (events.code >= 0))
-    switches = switches[np.argsort(events.code[switches], kind="stable")]
-    code = events.code[switches]
-    stated = events.kind[switches] == _STATE  # by a snapshot of what is held
-    press = (events.kind[switches] == _PRESS) | (stated & (events.value[switches, 0] != 0))
-    first = np.ones(len(switches), bool)
-    first[1:] = code[1:] != code[:-1]
-    down = np.zeros(len(switches), bool)  # before the event
-    down[1:] = press[:-1] & ~first[1:]
-    changed = press != down
-    # A first event that is a release says that the key was down when logging began.
-    unknown = switches[first & ~press & ~stated]
-    event = switches[changed]
-    changes = _Transitions(
-        event=event,
-        code=code[changed],
-        press=press[changed],
-        frame=np.where(stated[changed], -1, alignment.frame[event]),
-        shown_any=np.searchsorted(frames.begin, event, side="right"),
-        shown_held=np.searchsorted(frames.held, event, side="right"),
-    )
-    return (
-        changes,
-        int(np.count_nonzero(press & down & ~stated)),
-        int(np.count_nonzero(~press & ~down & ~stated)),
-        int(unknown.max()) + 1 if len(unknown) else 0,
-    )
+class _Switches:
+    """Presses and releases, code by code, so that what is worked on stays small."""
+
+    def __init__(self, events: InputEvents, alignment: Alignment, frames: _Frames) -> None:
+        self._events, self._alignment = events, alignment
+        places = np.flatnonzero(_switching(events) & (events.code >= 0))
+        # numpy sorts 8 and 16 bits by counting, several times as fast.
+        code = events.code[places].astype(np.min_scalar_type(len(events.codes)))
+        self._places = places[np.argsort(code, kind="stable")]
+        self._edges = np.append(0, np.cumsum(np.bincount(code, minlength=len(events.codes))))
+        self._shown_any = _shown(frames.begin, len(events))
+        self._shown_held = _shown(frames.held, len(events))
+        self.auto_repeats = self.orphan_releases = self.unknown_until = 0
+        """Counts of what changed nothing; after how many events all state is known. Complete
+        once `changes` was called for every code."""
+
+    def changes(self, code: int) -> _Changes:
+        """Find what changed; count what did not."""
+        places = self._places[self._edges[code] : self._edges[code + 1]]
+        kind = self._events.kind[places]
+        stated = kind == _STATE  # by a snapshot of what is held
+        press = (kind == _PRESS) | (stated & (self._events.value[places, 0] != 0))
+        down = np.zeros(len(places), bool)  # before the event
+        down[1:] = press[:-1]
+        if len(places) and not press[0] and not stated[0]:
+            # A first event that is a release says that the key was down when logging began.
+            self.unknown_until = max(self.unknown_until, int(places[0]) + 1)
+        self.auto_repeats += int(np.count_nonzero(press & down & ~stated))
+        self.orphan_releases += int(np.count_nonzero(~press & ~down & ~stated))
+        changed = press != down
+        event = places[changed]
+        return _Changes(
+            press=press[changed],
+            frame=np.where(stated[changed], -1, self._alignment.frame[event]),
+            shown_any=self._shown_any[event],
+            shown_held=self._shown_held[event],
+        )
 
 
-def _table(changes: _Transitions, codes: NDArray[np.int64], num_frames: int) -> _Table:
-    shape = (num_frames, len(codes))
-    table = _Table(
+def _shown(before: NDArray[np.int64], num_events: int) -> NDArray[np.int32]:
+    """Return (M,) the first frame with more events than that `before` it; N where there is none."""
+    frames = np.arange(len(before) + 1, dtype=np.int32)
+    return np.repeat(frames, np.diff(before, prepend=0, append=num_events))
+
+
+def _empty_table(num_frames: int, num_columns: int) -> _Table:
+    shape = (num_frames, num_columns)
+    return _Table(
         held=np.zeros(shape, np.uint8),
         any=np.zeros(shape, np.uint8),
         presses=np.zeros(shape, np.uint16),
         releases=np.zeros(shape, np.uint16),
     )
-    starts = np.searchsorted(changes.code, codes)
-    stops = np.searchsorted(changes.code, codes, side="right")
-    for column, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        mine = slice(start, stop)
-        frame, press = changes.frame[mine], changes.press[mine]
-        presses = _counts(frame[press & (frame >= 0)], num_frames)
-        table.presses[:, column] = presses
-        table.releases[:, column] = _counts(frame[~press & (frame >= 0)], num_frames)
-        table.held[:, column] = _down(changes.shown_held[mine], num_frames)
-        table.any[:, column] = _down(changes.shown_any[mine], num_frames) | (presses > 0)
-    return table
 
 
-def _counts(frame: NDArray[np.int64], num_frames: int) -> NDArray[np.int64]:
-    """Return (N,) how often each frame is in `frame`, as far as uint16 can say."""
-    return np.minimum(np.bincount(frame, minlength=num_frames), np.iinfo(np.uint16).max)
+def _fill(table: _Table, column: int, changes: _Changes) -> None:
+    num_frames = len(table.held)
+    releases, presses = _counts(changes.frame, changes.press, num_frames)
+    table.releases[:, column] = releases
+    table.presses[:, column] = presses
+    table.held[:, column] = _down(changes.shown_held, num_frames)
+    table.any[:, column] = _down(changes.shown_any, num_frames) | (presses > 0)
 
 
-def _down(shown: NDArray[np.int64], num_frames: int) -> NDArray[np.uint8]:
+def _counts(
+    frame: NDArray[np.int64], press: NDArray[np.bool_], num_frames: int
+) -> NDArray[np.int64]:
+    """Return (2, N) how often each frame is released and pressed, as far as uint16 can say."""
+    counts = np.bincount(2 * (frame + 1) + press, minlength=2 * (num_frames + 1))
+    return np.minimum(counts.reshape(-1, 2)[1:].T, np.iinfo(np.uint16).max)
+
+
+def _down(shown: NDArray[np.int32], num_frames: int) -> NDArray[np.uint8]:
     """Return (N,) 1 where an odd number of changes has been shown: they go down, up, down, ..."""
     changes = np.bincount(shown, minlength=num_frames + 1)[:num_frames]
-    return (np.cumsum(changes) & 1).astype(np.uint8)
+    return np.cumsum(changes, dtype=np.uint8) & np.uint8(1)  # an overflow leaves odd odd
 
 
 def _sums(
@@ -369,6 +384,7 @@ def _whole(
         joined[1:] = span_us[1:, 0] == span_us[:-1, 1]
         return joined
     free = spans(frame_us, policy=alignment.policy, window_us=None)
-    finite = (free[:, 0] != INT64_MIN) & (free[:, 1] != INT64_MAX)
-    whole: NDArray[np.bool_] = finite & (span_us == free).all(axis=1)
+    whole = np.ones(len(frame_us), bool)
+    for side, infinite in enumerate((INT64_MIN, INT64_MAX)):
+        whole &= (free[:, side] != infinite) & (span_us[:, side] == free[:, side])
     return whole

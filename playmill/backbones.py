@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from playmill.errors import EncoderError, UsageError
+from playmill.errors import EncoderError, EncoderUnavailable, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+SCALING = "planes before rgb from 8x the pixels on"
+"""How `pictures.PictureReader` scales; to be changed with whatever changes the bits of pictures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +43,8 @@ class Preprocessing:
             ",".join(f"{value:.9g}" for value in triple) for triple in (self.mean, self.std)
         )
         return (
-            f"rgb uint8; resize {height}x{width} bilinear antialias; /255; mean {mean}; std {std}"
+            f"rgb uint8; resize {height}x{width} bilinear antialias, {SCALING}; /255; mean {mean};"
+            f" std {std}"
         )
 
 
@@ -100,7 +103,7 @@ class EfficientNetLite0:
         for place in places or ():
             for path in sorted(Path(place, "models").glob("*.pth")):
                 return path
-        raise EncoderError(
+        raise EncoderUnavailable(
             self.name, f"package {_LITE0_PACKAGE} holds no weights", "Install it again."
         )
 
@@ -349,9 +352,9 @@ def _check_member(name: str, model: str, known: list[str]) -> None:
         )
 
 
-def _unreachable(encoder: str, error: Exception) -> EncoderError:
+def _unreachable(encoder: str, error: Exception) -> EncoderUnavailable:
     reason = re.split(r"\n|\. ", str(error).strip())[0].rstrip(".")
-    return EncoderError(
+    return EncoderUnavailable(
         encoder,
         f"its weights cannot be fetched ({type(error).__name__}: {reason})",
         "Download them where there is a network and give them with --weights FILE.",

@@ -201,5 +201,72 @@ def verify(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> N
         raise typer.Exit(1)
 
 
+@app.command()
+def resync(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...")],
+    policy: Annotated[str | None, typer.Option(help="Rule that gives events to frames.")] = None,
+    window_ms: Annotated[
+        str | None, typer.Option(help="Farthest an event may lie from its frame, or none.")
+    ] = None,
+    latency_ms: Annotated[
+        str | None, typer.Option(help="Added to event times, or auto: what the pictures show.")
+    ] = None,
+    require: Annotated[
+        list[str] | None, typer.Option(help="Condition on the alignment; replaces those before.")
+    ] = None,
+    controls: Annotated[
+        Path | None, typer.Option(help="JSON file {input name: meaning in the game}.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+) -> None:
+    """Give the events of published datasets to frames anew; needs neither videos nor a GPU.
+
+    What is not given stays as it was.
+    """
+    from playmill.options import read_changes
+
+    change = read_changes(
+        policy=policy,
+        window_ms=window_ms,
+        latency_ms=latency_ms,
+        require=require,
+        controls=controls,
+    )
+    paths = [path for file in files for path in _datasets_in(file)]
+    try:
+        from playmill.resync import resync_all
+    except ImportError as error:
+        raise UsageError(f"resync needs the extra `extract`: {error}") from error
+    rows = []
+    for row in resync_all(paths, change):
+        rows.append(row)
+        if not as_json:
+            print(row)
+    if as_json:
+        print(json.dumps([row.to_json() for row in rows]))
+    if any(row.error is not None for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    path: Annotated[Path, typer.Argument(metavar="FILE|FOLDER")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")],
+    video: Annotated[
+        Path | None, typer.Option(help="The dataset's video, for pictures it does not store.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="The mill's store; unless told, FOLDER/.playmill.")
+    ] = None,
+    pictures: Annotated[bool, typer.Option(help="Show pictures of busy moments.")] = True,
+) -> None:
+    """Write a page to look at: of a dataset, or of a folder with a page for each dataset."""
+    from playmill.report import command
+
+    wishes = command.Wishes(video=video, store=store, with_pictures=pictures)
+    if not command.write(path, output, wishes, say=print):
+        raise typer.Exit(1)
+
+
 if __name__ == "__main__":
     main()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playmill.clock_steps import MAX_STEPS, MIN_STEP_US, find_steps
-from playmill.spread import spread_ms
+from playmill.spread import median_us, spread_ms
 
 MIN_SAMPLES = 3
 MIN_SPAN_US = 1_000_000
@@ -24,11 +24,9 @@ WRONG_RATE_PPM = 500
 """Clocks of computers differ by less; 30 frames/s called 29.97, or the reverse, differ by 1000."""
 NOTABLE_US = 20_000
 """Drift that moves the clocks apart by less over the whole recording is not worth a sentence."""
-LATE_SHARE, LATE_VOTES = 0.8, 3
-"""So many of the frames that can tell, and at least so many frames, must say the same."""
 
 _SIGMAS = 6
-_LIMIT_US = 2**61 - 1
+_LIMIT_US = 2**59 - 1
 """Times are clipped to this, which keeps differences within int64: no sound time comes near."""
 
 
@@ -100,19 +98,17 @@ def fit_clock(
     Raises:
         ValueError: the arrays are not two of one length, int64.
     """
-    container, log = _pair(container_us, log_us)
+    container, log = time_pair(container_us, log_us)
     order = np.argsort(container, kind="stable")
     at, gap = container[order], log[order] - container[order]
     if len(at) < MIN_SAMPLES or int(at[-1]) - int(at[0]) < MIN_SPAN_US:
         return None
-    offset_us = _median(gap)
+    offset_us = median_us(gap)
     elapsed_s = (at - at[0]) / 1e6
     error_us = gap - offset_us
     drift_ppm, drift_error_ppm, bounds = _drift_and_steps(at, elapsed_s, error_us)
     steps = _steps(at, error_us - drift_ppm * elapsed_s, bounds)
     span_us = int(at[-1]) - int(at[0])
-    residual_ms = spread_ms(np.abs(error_us))
-    assert residual_ms is not None  # there are samples
     return ClockFit(
         source=source,
         offset_us=offset_us,
@@ -120,7 +116,7 @@ def fit_clock(
         drift_error_ppm=round(drift_error_ppm, 3),
         samples=len(at),
         span_us=span_us,
-        residual_ms=residual_ms,
+        residual_ms=spread_ms(np.abs(error_us)),
         steps=steps,
         findings=(
             *findings,
@@ -130,103 +126,15 @@ def fit_clock(
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StampCheck:
-    """Whether the stamp of a frame is its own or the next one's."""
-
-    late: bool | None
-    """True: stamp i is taken when frame i+1 arrives; None: the frames are too even to tell."""
-    own_us: int | None
-    """Median of stamp[i] - pts[i], rounded down; None without frames."""
-    next_us: int | None
-    """Median of stamp[i] - pts[i+1]; None for fewer than two frames."""
-    own_ms: dict[str, float] | None
-    """p50, p95, max of the distance of stamp[i] - pts[i] from its median."""
-    next_ms: dict[str, float] | None
-    """The same of stamp[i] - pts[i+1]."""
-    votes: tuple[int, int]
-    """Frames that can tell: how many say late, how many say not."""
-
-    @property
-    def anchor_us(self) -> int | None:
-        """Time of pts 0 by the stamps: `next_us` if they are late, else `own_us`."""
-        return self.next_us if self.late else self.own_us
-
-    @property
-    def finding(self) -> str | None:
-        """What a person should know; None where stamps are as they should be."""
-        if self.late is False or self.own_ms is None or self.next_ms is None:
-            return None
-        if self.late:
-            return (
-                "the recorder's frame stamps are one frame late: stamp i goes with pts i+1 (95 %"
-                f" within {self.next_ms['p95']:.1f} ms; with pts i, {self.own_ms['p95']:.1f} ms)"
-            )
-        return (
-            "the frames are too even to tell whether their stamps are one frame late: the anchor"
-            f" is {self.own_us} us, or {self.next_us} us if they are"
-        )
+def clock_report(
+    container_us: NDArray[np.int64], log_us: NDArray[np.int64], *, source: str
+) -> dict[str, Any] | None:
+    """Return `fit_clock`'s JSON form, for a reader's anchor; None where there is nothing to fit."""
+    fit = fit_clock(container_us, log_us, source=source)
+    return None if fit is None else fit.to_json()
 
 
-def late_stamp(stamps_us: NDArray[np.int64], pts_us: NDArray[np.int64]) -> StampCheck:
-    """Find out whether stamp[i] belongs to frame i or was taken when frame i+1 arrived.
-
-    If stamps are late, stamp[i] - pts[i] is the anchor plus the next frame's interval, so it
-    follows each uneven interval, while stamp[i] - pts[i+1] stays put; if they are not, the reverse.
-    Every frame before an interval that stands out of the noise votes for the one that is nearer to
-    its median, so that neither outliers nor long even stretches decide.
-
-    Args:
-        stamps_us: (K,) int64, the log's time of each frame.
-        pts_us: (K,) int64, ascending, the container's time of the same frames.
-    Raises:
-        ValueError: the arrays are not two of one length, int64.
-    """
-    pts, stamps = _pair(pts_us, stamps_us)
-    own = stamps - pts
-    following = stamps[:-1] - pts[1:]
-    if not len(following):
-        own_us = int(own[0]) if len(own) else None
-        return StampCheck(
-            late=None,
-            own_us=own_us,
-            next_us=None,
-            own_ms=spread_ms(np.zeros(len(own), np.int64)),
-            next_ms=None,
-            votes=(0, 0),
-        )
-    own_us, next_us = _median(own), _median(following)
-    off_own, off_next = np.abs(own - own_us), np.abs(following - next_us)
-    steps = pts[1:] - pts[:-1]
-    noise = min(_median(off_own), _median(off_next))
-    telling = np.abs(steps - _median(steps)) > max(2_000, 4 * noise)
-    for_late = int(np.count_nonzero(telling & (off_next < off_own[:-1])))
-    against = int(np.count_nonzero(telling & (off_next > off_own[:-1])))
-    late = None
-    if max(for_late, against) >= max(LATE_VOTES, LATE_SHARE * (for_late + against)):
-        late = for_late > against
-    return StampCheck(
-        late=late,
-        own_us=own_us,
-        next_us=next_us,
-        own_ms=spread_ms(off_own),
-        next_ms=spread_ms(off_next),
-        votes=(for_late, against),
-    )
-
-
-def fit_stamps(
-    stamps_us: NDArray[np.int64], pts_us: NDArray[np.int64], *, source: str
-) -> tuple[StampCheck, ClockFit | None]:
-    """Run `late_stamp`, then `fit_clock` on the stamps beside the frames that they belong to."""
-    check = late_stamp(stamps_us, pts_us)
-    findings = () if check.finding is None else (check.finding,)
-    if check.late:
-        stamps_us, pts_us = stamps_us[:-1], pts_us[1:]
-    return check, fit_clock(pts_us, stamps_us, source=source, findings=findings)
-
-
-def _pair(
+def time_pair(
     container_us: NDArray[np.int64], log_us: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Check both arrays and clip them to where their differences do not overflow."""
@@ -237,13 +145,6 @@ def _pair(
                 f" {log_us.dtype}; they must be two arrays (K,) int64"
             )
     return np.clip(container_us, -_LIMIT_US, _LIMIT_US), np.clip(log_us, -_LIMIT_US, _LIMIT_US)
-
-
-def _median(values: NDArray[np.int64]) -> int:
-    """Return the median, rounded down, without the rounding of float64."""
-    low, high = (len(values) - 1) // 2, len(values) // 2
-    ordered = np.partition(values, (low, high))
-    return (int(ordered[low]) + int(ordered[high])) // 2
 
 
 def _drift_and_steps(

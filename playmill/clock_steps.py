@@ -40,17 +40,17 @@ def find_steps(at_us: NDArray[np.int64], level_us: NDArray[np.float64]) -> list[
     medians = np.median(sliding_window_view(level_us, window)[::stride], axis=1)
     apart = window // stride
     change = medians[apart:] - medians[:-apart]
-    least = _least_step(level_us, change)
-    boundary = np.arange(len(change)) * stride + window
+    # Steps are few, so the median of all changes is noise, fast or slow.
+    noise = _SIGMA * float(np.median(np.abs(change))) if len(change) else 0.0
+    least = max(MIN_STEP_US, _NOISE_FACTOR * noise)
     steps: list[int] = []
     while len(change) and len(steps) < MAX_STEPS:
         place = int(np.argmax(np.abs(change)))
         if abs(change[place]) < least:
             break
-        step = _locate(level_us, place * stride, window)
-        # It shows in all windows around, so what they show there is no other one.
-        change[np.abs(boundary - step) <= window // 2] = 0
         change[place] = 0
+        step = _locate(level_us, place * stride, window)
+        # One step shows in all windows around it.
         if all(abs(step - other) >= window // 2 for other in steps):
             steps.append(step)
     return sorted(steps)
@@ -62,14 +62,6 @@ def _window(at_us: NDArray[np.int64]) -> int:
     if not span_us:
         return _MIN_SAMPLES
     return max(_MIN_SAMPLES, len(at_us) * min(WINDOW_US, span_us // 12) // span_us)
-
-
-def _least_step(level_us: NDArray[np.float64], change: NDArray[np.float64]) -> float:
-    """Return the smallest change that stands out of the noise."""
-    # The one is what neighbours differ by, the other a slow wander. Steps are few in both.
-    jitter = _SIGMA * float(np.median(np.abs(np.diff(level_us)))) / 2**0.5
-    wander = _SIGMA * float(np.median(np.abs(change)))
-    return max(MIN_STEP_US, _NOISE_FACTOR * jitter, _NOISE_FACTOR * wander)
 
 
 def _locate(level_us: NDArray[np.float64], start: int, window: int) -> int:

@@ -57,7 +57,8 @@ class PipelineConfig:
     batch_size: int = 8
     """Frames in one pass of the backbone; the last batch of a chunk is padded to it."""
     num_threads: int = 2
-    """Threads of one extracting process on a CPU. They can change the last bits of a feature."""
+    """Cores that one extracting process uses of a CPU: each computes batches of its own, so that
+    no feature depends on their number."""
     chunk_frames: int = 512
     """Target length of a chunk, in frames; chunks hold whole GOPs, so they are about as long."""
     device_class: DeviceClass = "cpu"
@@ -70,12 +71,20 @@ class PipelineConfig:
     """Largest |t' - t[i]| of an assigned event; None: unbounded; READER_WINDOW: the reader's."""
     latency_us: int = 0
     """Added to event times before assignment; positive: an event's effect is seen later."""
+    auto_latency: bool = False
+    """Apply in its place the lag that the pictures show, where they show one (`lag.py`)."""
     pts_zero_us: int | None = None
     """Unix time of pts 0 for a recording that does not say it; None: unknown."""
     input_format: str | None = None
     """Reader of the logs beside bare videos; None: found by looking at the files."""
     keep_text: bool = False
     """Keep typed text and window titles, which are dropped unless asked for."""
+    trim_stop_chord: bool = False
+    """Keep the keys that stopped the recorder out of what was held and pressed."""
+    controls: tuple[tuple[str, str], ...] = ()
+    """(input name, its meaning in the game), added to those of session.json."""
+    require: tuple[str, ...] = ()
+    """Gates on the alignment report (`gates.py`); a recording that misses one is not published."""
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -95,7 +104,7 @@ class PipelineConfig:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must lie within +-2**62")
         if self.window_us is not None and self.window_us < 0 and self.window_us != READER_WINDOW:
             raise UsageError(f"window_us is {self.window_us}; it must be 0 or more, or None")
-        if self.policy == LINE_POLICY and self.latency_us:
+        if self.policy == LINE_POLICY and (self.latency_us or self.auto_latency):
             raise UsageError("policy 'line' gives line i to frame i; it has no latency")
         if self.policy == "window" and self.window_us is None:
             raise UsageError("policy 'window' needs a window; give --window-ms a number")
@@ -105,8 +114,25 @@ class PipelineConfig:
     def extraction(self) -> dict[str, Any]:
         """Return what decides the features: the part of the configuration in every parts key."""
         names = ("encoder", "weights_digest", "precision", "batch_size", "image_size")
-        chosen = {name: getattr(self, name) for name in names} | {"device": self.device_class}
-        return chosen | ({"threads": self.num_threads} if self.device_class == "cpu" else {})
+        return {name: getattr(self, name) for name in names} | {"device": self.device_class}
+
+    @property
+    def num_passes(self) -> int:
+        """Batches that go through the backbone side by side."""
+        return self.num_threads if self.device_class == "cpu" else 1
+
+    def labelling(self) -> dict[str, Any]:
+        """Return what decides how events are read and given to frames."""
+        names = (
+            "policy",
+            "window_us",
+            "latency_us",
+            "auto_latency",
+            "keep_text",
+            "require",
+            "trim_stop_chord",
+        )
+        return {name: getattr(self, name) for name in names} | {"controls": dict(self.controls)}
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as a JSON object; `from_json` is the inverse."""
@@ -120,4 +146,6 @@ class PipelineConfig:
             raise UsageError(f"unknown configuration values: {', '.join(unknown)}")
         size = value.get("image_size")
         image_size = None if size is None else (int(size[0]), int(size[1]))
-        return cls(**{**value, "image_size": image_size})
+        controls = tuple((str(name), str(meaning)) for name, meaning in value.get("controls", ()))
+        changed = {"image_size": image_size, "controls": controls}
+        return cls(**{**value, **changed, "require": tuple(value.get("require", ()))})

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from playmill import __version__, actions, synchronizer
-from playmill.config import READER_POLICY
+from playmill import __version__
 from playmill.encoders import feature_key
-from playmill.errors import ClockError, SourceChanged
+from playmill.errors import SourceChanged
 from playmill.inputs import InputEvents, ReadOptions, reader_for
 from playmill.jobs import Commit
-from playmill.joined_frames import Frames, join_frames
-from playmill.manifest import DEFAULT_WINDOW_US, Manifest, file_digest, sides_digest
+from playmill.joined_frames import join_frames
+from playmill.labels import FrameTable, Session, label
+from playmill.manifest import Manifest, file_digest, sides_digest
 from playmill.plan import frame_times_us
 from playmill.recording import Recording
 from playmill.row_source import RowSource
-from playmill.storage import DatasetContent, DataStorage, FeatureBlocks, ImageBlocks
+from playmill.storage import DataStorage, FeatureBlocks, ImageBlocks
 
 log = logging.getLogger(__name__)
 
@@ -75,40 +75,6 @@ def _options(manifest: Manifest) -> ReadOptions:
     return ReadOptions(line_us=line_us, keep_text=manifest.config.keep_text)
 
 
-def check_overlap(
-    recording: Recording, events: InputEvents, frames: Frames, manifest: Manifest
-) -> tuple[str, ...]:
-    """Compare the spans of log and video; return warnings.
-
-    Raises:
-        ClockError: no event falls into the video, so the two clocks cannot be one.
-    """
-    if not len(events):
-        return ()
-    window_us = manifest.config.window_us
-    reach = DEFAULT_WINDOW_US if window_us is None else window_us
-    # Python integers: times may lie anywhere in 63 bits.
-    first = int(frames.timestamp_us[0]) - reach - manifest.config.latency_us
-    last = int(frames.timestamp_us[-1]) + reach - manifest.config.latency_us
-    low, high = np.iinfo(np.int64).min, np.iinfo(np.int64).max
-    inside = int(
-        np.searchsorted(events.timestamp_us, min(max(last, low), high), side="right")
-        - np.searchsorted(events.timestamp_us, min(max(first, low), high), side="left")
-    )
-    if not inside:
-        raise ClockError(
-            str(recording.log),
-            "",
-            f"events from {events.timestamp_us[0]} to {events.timestamp_us[-1]} us, none in the"
-            " video",
-            f"events between {first} and {last} us, when there was video",
-            "Check video.pts_zero_us and the log's clock: they must be one clock.",
-        )
-    if 2 * inside < len(events):
-        return (f"only {inside} of {len(events)} events fall into the video",)
-    return ()
-
-
 def consolidate(
     recording: Recording,
     manifest: Manifest,
@@ -131,39 +97,15 @@ def consolidate(
         OSError: the file cannot be written; nothing is published.
     """
     frames = join_frames(manifest, commits)
-    events = read_events(recording, manifest)
-    overlap = check_overlap(recording, events, frames, manifest)
+    content = _content(recording, manifest, commits, frames)
+    summary: dict[str, Any] = {
+        "frames": len(frames.pts),
+        "events": len(content.events),
+        "unassigned_events": content.alignment.unassigned,
+        "rejected_lines": content.events.rejected.total,
+        "warnings": tuple(content.warnings),
+    }
     config = manifest.config
-    assert config.policy != READER_POLICY  # filled in when the manifest was made
-    alignment = synchronizer.align(
-        frames.timestamp_us,
-        events.timestamp_us,
-        policy=config.policy,
-        window_us=config.window_us,
-        latency_us=config.latency_us,
-    )
-    content = DatasetContent(
-        session_id=manifest.session_id,
-        dataset_key=manifest.dataset_key,
-        clock=manifest.clock,
-        metadata=recording.metadata,
-        provenance=provenance(manifest, commits),
-        warnings=[
-            *manifest.warnings,
-            *(warning for commit in commits for warning in commit.warnings),
-            *frames.warnings,
-            *overlap,
-            *_alignment_warnings(recording, manifest, events),
-        ],
-        pts=frames.pts,
-        time_base=manifest.time_base,
-        pts_zero_us=manifest.pts_zero_us,
-        timestamp_us=frames.timestamp_us,
-        flags=frames.flags,
-        events=events,
-        alignment=alignment,
-        actions=actions.build(frames.timestamp_us, events, alignment),
-    )
     features = FeatureBlocks(
         key=feature_key(config.encoder, config.weights_digest),
         dim=source.dim(),
@@ -179,29 +121,41 @@ def consolidate(
     images = None
     if config.image_size is not None:
         images = ImageBlocks(size=config.image_size, blocks=source.rows("images", frames))
-    path = storage.write(content, features=[features], images=images, claim=claim)
-    return Summary(
-        dataset=path,
-        frames=len(frames.pts),
-        events=len(events),
-        unassigned_events=alignment.unassigned,
-        rejected_lines=events.rejected.total,
-        warnings=tuple(content.warnings),
+    given = [content]
+    del content  # it is given away: `write` lets go of it before it checks the file
+    path = storage.write(given.pop(), features=[features], images=images, claim=claim)
+    return Summary(dataset=path, **summary)
+
+
+def _content(
+    recording: Recording, manifest: Manifest, commits: Sequence[Commit], frames: Frames
+) -> DatasetContent:
+    """Read the log and synchronize it; return everything but features and pictures."""
+    events = read_events(recording, manifest)
+    config = manifest.config
+    session = Session(
+        session_id=manifest.session_id,
+        dataset_key=manifest.dataset_key,
+        clock=manifest.clock,
+        metadata=recording.metadata,
+        provenance=provenance(manifest, commits),
+        warnings=(
+            *manifest.warnings,
+            *(warning for commit in commits for warning in commit.warnings),
+            *frames.warnings,
+        ),
+        time_base=manifest.time_base,
+        pts_zero_us=manifest.pts_zero_us,
+        clock_report=manifest.clock_report,
+        log=None if recording.log is None else str(recording.log),
     )
-
-
-def _alignment_warnings(recording: Recording, manifest: Manifest, events: InputEvents) -> list[str]:
-    warnings = []
-    if recording.log is not None and not len(events):
-        warnings.append("the input log is empty: the dataset has no events")
-    if manifest.config.policy == "window":
-        warnings.append(
-            "policy window gives an event to the earliest frame within the window, most of a"
-            " window before it: kept for compatibility; prefer following"
-        )
-    if events.rejected.total:
-        warnings.append(f"{events.rejected.total} lines of the input log are no events")
-    return warnings
+    table = FrameTable(
+        pts=frames.pts,
+        timestamp_us=frames.timestamp_us,
+        flags=frames.flags,
+        motion=source.motion(frames),
+    )
+    return label(session, table, events, config)
 
 
 def provenance(manifest: Manifest, commits: Iterable[Commit]) -> dict[str, Any]:
@@ -218,6 +172,7 @@ def provenance(manifest: Manifest, commits: Iterable[Commit]) -> dict[str, Any]:
             "packets": manifest.num_frames,
         },
         "session_digest": manifest.session_digest,
+        "sides_digest": manifest.sides_digest,
         "log_digest": manifest.log_digest,
         "reader": manifest.reader,
         "config": manifest.config.to_json(),

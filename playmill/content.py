@@ -42,12 +42,16 @@ class DatasetContent:
     """(N,) strictly increasing."""
     flags: NDArray[np.uint8]
     """(N,) bits by schema.FRAME_FLAGS."""
+    motion: NDArray[np.float32] | None
+    """(N, C) `motion.COLUMNS`; None: unknown, and not stored."""
     events: InputEvents
     """The log."""
     alignment: Alignment
     """Which event belongs to which frame."""
     actions: Actions
     """What the player did, frame by frame."""
+    controls: Mapping[str, str] = field(default_factory=dict)
+    """Input name -> meaning in the game."""
     report: Mapping[str, Any] = field(default_factory=dict)
     """How good the alignment is (`alignment_report`)."""
 

@@ -168,6 +168,11 @@ class Dataset:
         return list(self._json("warnings"))
 
     @cached_property
+    def report(self) -> dict[str, Any]:
+        """How good the alignment is; docs/time-and-sync.md explains it."""
+        return dict(json.loads(self._node("/sync").attrs["report"]))
+
+    @cached_property
     def time_base(self) -> Fraction:
         """Seconds per tick of `pts`."""
         return Fraction(self._node("/frames/pts").attrs["time_base"])
@@ -188,9 +193,19 @@ class Dataset:
         return self.names("/actions/keys")
 
     @cached_property
+    def w3c_codes(self) -> tuple[str, ...]:
+        """KeyboardEvent.code of each of `key_names`, "" where unknown."""
+        return tuple(str(code) for code in self._node("/actions/keys").attrs["w3c_codes"])
+
+    @cached_property
     def button_names(self) -> tuple[str, ...]:
         """Columns of `buttons`, `buttons_any`, `button_presses`, `button_releases`."""
         return self.names("/actions/buttons")
+
+    @cached_property
+    def mask_names(self) -> tuple[str, ...]:
+        """Columns of `masks`."""
+        return self.names("/actions/masks")
 
     @cached_property
     def axis_names(self) -> tuple[str, ...]:
@@ -233,6 +248,11 @@ class Dataset:
     def images(self) -> Any:
         """(N, H, W, 3) uint8 h5py array; slice it."""
         return self._node("/frames/image")
+
+    @property
+    def motion(self) -> Any:
+        """(N, V) float32 h5py array of how the picture moved; None where that is not stored."""
+        return self._node("/frames/motion") if "/frames/motion" in self.h5 else None
 
     def features(self, key: str | None = None) -> Any:
         """Return the (N, D) float16 h5py array of encoder `key`; slice it.

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playmill import schema
+from playmill.chunk_writer import ChunkWriter
 from playmill.content import DatasetContent, FeatureBlocks, ImageBlocks
 from playmill.errors import DatasetError
 from playmill.inputs.events import DEVICES, KINDS, MASKS
+from playmill.motion import COLUMNS
 from playmill.publication import Spool
 from playmill.verify import text_digest
 
@@ -75,8 +77,15 @@ def _arrays(content: DatasetContent) -> dict[str, tuple[Any, dict[str, Any]]]:
     """Return every array outside /features and /frames/image: path -> (values, attributes)."""
     events, rejected, actions = content.events, content.events.rejected, content.actions
     alignment = content.alignment
-    keys = {"names": actions.key_names, "w3c_codes": actions.w3c_codes}
-    buttons = {"names": actions.button_names}
+    keys = {
+        "names": actions.key_names,
+        "w3c_codes": actions.w3c_codes,
+        "meanings": _meanings(content, actions.key_names),
+    }
+    buttons = {
+        "names": actions.button_names,
+        "meanings": _meanings(content, actions.button_names),
+    }
     time_base = f"{content.time_base.numerator}/{content.time_base.denominator}"
     clock = {"time_base": time_base, "pts_zero_us": content.pts_zero_us}
     mask_names = [MASKS.index(mask.name) for mask in events.masks]
@@ -85,6 +94,11 @@ def _arrays(content: DatasetContent) -> dict[str, tuple[Any, dict[str, Any]]]:
         "/frames/timestamp_us": (content.timestamp_us, {}),
         "/frames/pts": (content.pts, clock),
         "/frames/flags": (content.flags, {"names": schema.FRAME_FLAGS}),
+        **(
+            {}
+            if content.motion is None
+            else {"/frames/motion": (content.motion, {"names": COLUMNS})}
+        ),
         "/inputs/timestamp_us": (events.timestamp_us, {}),
         "/inputs/device": (events.device, {"names": DEVICES}),
         "/inputs/kind": (events.kind, {"names": KINDS}),
@@ -110,11 +124,21 @@ def _arrays(content: DatasetContent) -> dict[str, tuple[Any, dict[str, Any]]]:
         "/actions/span_us": (actions.span_us, {}),
         "/actions/valid": (actions.valid, {}),
     }
+    if content.motion is not None:
+        arrays["/frames/motion"] = (content.motion, {"names": COLUMNS})
     for name in ("keys", "keys_any", "key_presses", "key_releases"):
         arrays[f"/actions/{name}"] = (getattr(actions, name), keys)
     for name in ("buttons", "buttons_any", "button_presses", "button_releases"):
         arrays[f"/actions/{name}"] = (getattr(actions, name), buttons)
     return arrays
+
+
+def _meanings(content: DatasetContent, names: Sequence[str]) -> list[str]:
+    """Return what each input does in the game, "" where nobody says it."""
+    # Where a mouse and a gamepad share a button's name, their columns say the device before it.
+    plain = (name.partition(":")[2] for name in names)
+    pairs = zip(names, plain, strict=True)
+    return [content.controls.get(name) or content.controls.get(own, "") for name, own in pairs]
 
 
 def _group_attrs(content: DatasetContent) -> dict[str, dict[str, Any]]:
@@ -167,15 +191,18 @@ def write_labels(file: h5py.File, content: DatasetContent) -> None:
 def _write_rows(node: Any, blocks: Iterable[NDArray[Any]], *, session_id: str) -> None:
     """Fill the array `node` with `blocks`, which must be exactly its rows."""
     filled = 0
+    chunks = ChunkWriter(node)
+    shape, dtype = node.shape, node.dtype  # which h5py asks HDF5 for, every time
     for block in blocks:
-        if block.shape[1:] != node.shape[1:] or block.dtype != node.dtype:
+        if block.shape[1:] != shape[1:] or block.dtype != dtype:
             found = f"a block of shape {block.shape} {block.dtype}"
-            raise DatasetError(session_id, f"{node.name} {node.shape} {node.dtype}: found {found}")
-        if filled + len(block) <= len(node):
-            node[filled : filled + len(block)] = block
+            raise DatasetError(session_id, f"{node.name} {shape} {dtype}: found {found}")
+        if filled + len(block) <= shape[0]:
+            chunks.append(block)
         filled += len(block)
-    if filled != len(node):
-        raise DatasetError(session_id, f"{node.name}: found {filled} rows, expected {len(node)}")
+    if filled != shape[0]:
+        raise DatasetError(session_id, f"{node.name}: found {filled} rows, expected {shape[0]}")
+    chunks.close()
 
 
 def write_features(file: h5py.File, features: FeatureBlocks, *, session_id: str) -> None:

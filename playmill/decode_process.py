@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import math
 import mmap
 import os
 import select
@@ -26,18 +27,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from playmill.errors import DecoderDied, PlaymillError
 
 if TYPE_CHECKING:
     from playmill.frames import Frame
+    from playmill.pictures import Size
     from playmill.plan import Chunk
     from playmill.video_index import VideoIndex
 
@@ -47,6 +50,8 @@ SIGN_OF_LIFE_S = 0.5
 """How often a child at work says so."""
 START_S = 120.0
 """How long a child may take until it answers at all; a busy machine is slow to start one."""
+_Places: TypeAlias = "list[tuple[int, tuple[int, ...]]]"
+"""Of each picture of a frame: offset in its slot, and shape."""
 _LAST_WORDS_BYTES = 2000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 _KEPT_BYTES = 32 << 20  # the most that glibc takes; a 4K picture has 25 MB
@@ -107,7 +112,14 @@ class DecodeProcess:
         index: VideoIndex = self._next(source, "index")[0]
         return index
 
-    def frames(self, source: Path, chunk: Chunk, *, tolerant: bool = False) -> Iterator[Frame]:
+    def frames(
+        self,
+        source: Path,
+        chunk: Chunk,
+        *,
+        sizes: Sequence[Size | None] = (None,),
+        tolerant: bool = False,
+    ) -> Iterator[Frame]:
         """Decode `chunk`: `frames.decode_chunk` in the child.
 
         Raises:
@@ -116,19 +128,21 @@ class DecodeProcess:
         """
         from playmill.frames import Frame
 
-        call = self._begin("frames", source, chunk, tolerant, self._num_threads)
+        call = self._begin("frames", source, chunk, tuple(sizes), tolerant, self._num_threads)
         place = f"chunk {chunk.id}, before its first frame"
         try:
             while True:
                 message = self._next(source, place, call)
                 if message[0] is None:
                     return
-                slot, slot_bytes, pts, shape, repaired, damaged = message
+                slot, slot_bytes, places, pts, glance, repaired, damaged = message
                 assert self._child is not None  # else _next has raised
-                image = self._child.take(slot, slot_bytes, shape)
+                images = self._child.take(slot, slot_bytes, places)
                 self._send("release", call, slot)
                 place = f"chunk {chunk.id}, after pts {pts}"
-                yield Frame(pts=pts, image=image, repaired=repaired, damaged=damaged)
+                yield Frame(
+                    pts=pts, images=images, glance=glance, repaired=repaired, damaged=damaged
+                )
         finally:
             if call == self._call:
                 self._call += 1
@@ -208,13 +222,18 @@ class _Child:
         """Whether it has sent its first message."""
         self._memory: mmap.mmap | None = None
 
-    def take(self, slot: int, slot_bytes: int, shape: tuple[int, int, int]) -> Any:
-        """Copy a picture out of the shared memory."""
+    def take(self, slot: int, slot_bytes: int, places: _Places) -> tuple[NDArray[np.uint8], ...]:
+        """Copy a frame's pictures out of the shared memory; one place gives one array."""
         length = NUM_SLOTS * slot_bytes
         if self._memory is None or len(self._memory) < length:
             self._memory = mmap.mmap(self._ring, length, prot=mmap.PROT_READ)
-        count = shape[0] * shape[1] * shape[2]
-        return np.frombuffer(self._memory, np.uint8, count, slot * slot_bytes).reshape(shape).copy()
+        taken: dict[int, NDArray[np.uint8]] = {}
+        for offset, shape in places:
+            if offset not in taken:
+                start = slot * slot_bytes + offset
+                values = np.frombuffer(self._memory, np.uint8, math.prod(shape), start)
+                taken[offset] = values.reshape(shape).copy()
+        return tuple(taken[offset] for offset, _ in places)
 
     def kill(self, *, dying_s: float = 0.0) -> str:
         """End the child, free what it used, and tell how it ended.
@@ -285,17 +304,37 @@ class _Server:
 
         self._answer(index_video(source, on_progress=self._alive))
 
-    def _frames(self, source: Path, chunk: Chunk, tolerant: bool, num_threads: int) -> None:
+    def _frames(
+        self,
+        source: Path,
+        chunk: Chunk,
+        sizes: Sequence[Size | None],
+        tolerant: bool,
+        num_threads: int,
+    ) -> None:
         from playmill.frames import decode_chunk
 
         self._free = list(range(NUM_SLOTS))
         frames = decode_chunk(
-            source, chunk, tolerant=tolerant, num_threads=num_threads, on_progress=self._alive
+            source,
+            chunk,
+            sizes=sizes,
+            tolerant=tolerant,
+            num_threads=num_threads,
+            on_progress=self._alive,
         )
         for frame in frames:
-            slot = self._store(frame.image)
+            places, num_bytes = _laid_out(frame.images)
+            slot = self._free_slot(num_bytes)
+            self._store(frame.images, slot, places)
             self._answer(
-                slot, self._slot_bytes, frame.pts, frame.image.shape, frame.repaired, frame.damaged
+                slot,
+                self._slot_bytes,
+                places,
+                frame.pts,
+                frame.glance,
+                frame.repaired,
+                frame.damaged,
             )
         self._answer(None)
 
@@ -323,19 +362,39 @@ class _Server:
         elif call == self._call:
             raise _Stopped
 
-    def _store(self, image: Any) -> int:
-        """Copy a picture into a free slot, waiting for one, and return its number."""
-        whole = NUM_SLOTS if image.nbytes > self._slot_bytes else 1
+    def _free_slot(self, num_bytes: int) -> int:
+        """Return the number of a slot of at least `num_bytes`, waiting for one that is free."""
+        whole = NUM_SLOTS if num_bytes > self._slot_bytes else 1
         while len(self._free) < whole or self._connection.poll():
             self._read()
-        if self._memory is None or image.nbytes > self._slot_bytes:
-            self._slot_bytes = -(-image.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        if self._memory is None or num_bytes > self._slot_bytes:
+            self._slot_bytes = -(-num_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
             os.ftruncate(self._ring, NUM_SLOTS * self._slot_bytes)
             self._memory = mmap.mmap(self._ring, NUM_SLOTS * self._slot_bytes)
-        slot = self._free.pop(0)
-        target = np.frombuffer(self._memory, np.uint8, image.nbytes, slot * self._slot_bytes)
-        target.reshape(image.shape)[:] = image
-        return slot
+        return self._free.pop(0)
+
+    def _store(self, images: Sequence[NDArray[np.uint8]], slot: int, places: _Places) -> None:
+        """Copy a frame's pictures to their places in a slot."""
+        assert self._memory is not None  # _free_slot made it
+        once = {offset: image for image, (offset, _) in zip(images, places, strict=True)}
+        for offset, image in once.items():
+            start = slot * self._slot_bytes + offset
+            target = np.frombuffer(self._memory, np.uint8, image.nbytes, start)
+            target.reshape(image.shape)[:] = image
+
+
+def _laid_out(images: Sequence[NDArray[np.uint8]]) -> tuple[_Places, int]:
+    """Return the offset and shape of each picture in a slot, and the bytes of all.
+
+    An array that comes twice gets one place.
+    """
+    offsets: dict[int, int] = {}
+    end = 0
+    for image in images:
+        if id(image) not in offsets:
+            offsets[id(image)] = end
+            end += image.nbytes
+    return [(offsets[id(image)], image.shape) for image in images], end
 
 
 def _portable(error: Exception) -> Exception:

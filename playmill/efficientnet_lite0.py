@@ -18,8 +18,11 @@ from torch.nn import functional
 INPUT_SIZE = (224, 224)
 """(height, width) of the pictures; the padding rule below holds for multiples of 32."""
 FEATURE_DIM = 1280
-HAS_FUSED = hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-"""Whether this torch has the fused operator: it is not part of its public interface."""
+HAS_FUSED = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and hasattr(
+    torch.ops.aten, "mkldnn_reorder_conv2d_weight"
+)
+"""Whether this torch has the fused operator, and the one that prepares its weights: they are not
+part of its public interface."""
 NORM_EPS = 1e-3
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
@@ -150,6 +153,7 @@ class FoldedConv(nn.Module):
         self.register_buffer("bias", (shift.double() - mean.double() * scale).float())
         self.stride, self.groups, self.relu6 = layer.stride, layer.groups, layer.relu6
         self.padding = (layer.shape[2] - 1) // 2
+        self._packed: dict[torch.Size, Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         if HAS_FUSED and x.device.type == "cpu" and x.dtype == torch.float32:
@@ -163,7 +167,7 @@ class FoldedConv(nn.Module):
         """Convolve and clamp in one pass over memory: the operator torch.compile emits on a CPU."""
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x,
-            self.weight,
+            self._packed_for(x.shape),
             self.bias,
             [self.padding] * 2,
             [self.stride] * 2,
@@ -174,6 +178,20 @@ class FoldedConv(nn.Module):
             "",
         )
         return y
+
+    def _packed_for(self, shape: torch.Size) -> Tensor:
+        """Return the weight in the order that the operator reads for this shape of input.
+
+        It would be brought into that order in every pass otherwise: the sums stay the same, to
+        the bit. Passes in several threads may make it twice, which does no harm.
+        """
+        packed = self._packed.get(shape)
+        if packed is None:
+            padding, stride = [self.padding] * 2, [self.stride] * 2
+            packed = self._packed[shape] = torch.ops.aten.mkldnn_reorder_conv2d_weight(
+                self.weight.to_mkldnn(), padding, stride, [1, 1], self.groups, list(shape)
+            )
+        return packed
 
 
 class FoldedBlock(nn.Module):

@@ -11,6 +11,7 @@ PlaymillError
 |  +- SessionConflict    the target holds a dataset of another video
 +- Superseded       a newer submission publishes the session       -> the job is cancelled
 +- EncoderError      the encoder or its weights cannot be loaded -> fail it; mend, resubmit
+|  +- EncoderUnavailable this host does not have them            -> leave it to another host
 +- DecoderDied       the decoding process crashed or hung        -> retry the chunk, bounded
 +- PartError         a stored part is missing or damaged         -> redo that chunk
 +- DatasetError      the HDF5 file is not what schema.py says    -> fail, keep the parts
@@ -105,6 +106,10 @@ class EncoderError(PlaymillError):
 
     def __str__(self) -> str:
         return f"encoder {self.encoder}: {self.problem}. {self.action}"
+
+
+class EncoderUnavailable(EncoderError):
+    """This host does not have the encoder or its weights, or has others; another host may."""
 
 
 class DecoderDied(PlaymillError):

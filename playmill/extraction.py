@@ -1,7 +1,8 @@
-"""Extract one chunk: decode -> resize -> backbone -> part. Knows no job, no queue.
+"""Extract one chunk: decode -> scale -> backbone -> part. Knows no job, no queue.
 
-Decoding runs in a process of its own and resizing in a thread, so that both overlap with the
-backbone; bounded queues between them keep memory small whatever the length of the chunk.
+Decoding and scaling run in a process of their own, and several batches go through the backbone
+side by side, so that every core has work; bounded queues between them keep memory small whatever
+the length of the chunk.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ from playmill.frame_processor import FrameProcessor
 from playmill.frames import Frame, decoder_version
 from playmill.jobs import Commit
 from playmill.manifest import Manifest
+from playmill.motion import motion_rows
 from playmill.parts import PartWriter
 from playmill.plan import Chunk
 from playmill.schema import frame_flag
@@ -46,7 +50,8 @@ class _Batch:
 
     pts: list[int]
     flags: list[int]
-    digests: list[str]
+    glances: NDArray[np.uint8]
+    """(b, *motion.PICTURE_SIZE)."""
     pictures: NDArray[np.uint8]
     """(b, h, w, 3)."""
     images: NDArray[np.uint8] | None
@@ -59,16 +64,20 @@ class _Rows:
 
     pts: list[int] = field(default_factory=list)
     flags: list[int] = field(default_factory=list)
-    first_picture: str = ""
-    last_picture: str = ""
+    first_picture: NDArray[np.uint8] | None = None
+    last_picture: NDArray[np.uint8] | None = None
+    first_glance: NDArray[np.uint8] | None = None
+    last_glance: NDArray[np.uint8] | None = None
 
     def add(self, batch: _Batch) -> None:
-        for pts, flags, digest in zip(batch.pts, batch.flags, batch.digests, strict=True):
-            repeated = frame_flag("duplicate_picture") if digest == self.last_picture else 0
+        if self.first_picture is None:
+            self.first_picture, self.first_glance = batch.pictures[0].copy(), batch.glances[0]
+        self.last_glance = batch.glances[-1]
+        for pts, flags, picture in zip(batch.pts, batch.flags, batch.pictures, strict=True):
+            repeated = self.last_picture is not None and np.array_equal(picture, self.last_picture)
             self.pts.append(pts)
-            self.flags.append(flags | repeated)
-            self.first_picture = self.first_picture or digest
-            self.last_picture = digest
+            self.flags.append(flags | (frame_flag("duplicate_picture") if repeated else 0))
+            self.last_picture = picture
 
 
 @dataclass(slots=True)
@@ -77,6 +86,8 @@ class Extractor:
 
     processor: FrameProcessor
     decoder: DecodeProcess
+    num_passes: int = 1
+    """Batches that go through the backbone side by side, each in a thread of its own."""
 
     def extract(self, source: Path, chunk: Chunk, manifest: Manifest, *, folder: Path) -> Commit:
         """Write one chunk's part into `folder` (which must not exist); return its commit.
@@ -115,8 +126,8 @@ class Extractor:
             pts=tuple(rows.pts),
             flags=tuple(rows.flags),
             digests=digests,
-            first_picture=rows.first_picture,
-            last_picture=rows.last_picture,
+            first_picture=_digest(rows.first_picture),
+            last_picture=_digest(rows.last_picture),
             decoder=decoder_version(),
             hardware=f"{self.processor.device}: {hardware_name()} on {socket.gethostname()}",
             batch_size=self.processor.batch_used,
@@ -131,17 +142,48 @@ class Extractor:
         part = PartWriter(folder, dim=self.processor.feature_dim, image_size=image_size)
         failpoints.reached("extract:part-created")
         rows = _Rows()
-        frames = self.decoder.frames(source, chunk, tolerant=tolerant)
-        batches = batched(frames, self.processor, image_size=image_size)
-        for batch in ahead(batches, _QUEUED_BATCHES):
-            part.append("features", self.processor.extract(batch.pictures))
+        sizes = [self.processor.model_input_size, *([] if image_size is None else [image_size])]
+        frames = self.decoder.frames(source, chunk, sizes=sizes, tolerant=tolerant)
+        batches = ahead(batched(frames, self.processor, image_size=image_size), _QUEUED_BATCHES)
+        for batch, features in with_features(batches, self.processor, self.num_passes):
+            part.append("features", features)
             if batch.images is not None:
                 part.append("images", batch.images)
+            part.append("motion", motion_rows(batch.glances, rows.last_glance))
             rows.add(batch)
             failpoints.reached("extract:batch-written")
+        if rows.first_glance is not None and rows.last_glance is not None:
+            part.append("glances", np.stack([rows.first_glance, rows.last_glance]))
         digests = part.close()
         failpoints.reached("extract:part-written")
         return rows, digests
+
+
+def with_features(
+    batches: Generator[_Batch], processor: FrameProcessor, num_passes: int
+) -> Generator[tuple[_Batch, NDArray[np.float16]]]:
+    """Yield every batch with its features, in order, `num_passes` of them computed at a time.
+
+    Passes of one thread each, side by side, do more in a second than one pass of several threads:
+    nothing waits for the slowest at the end of every layer, and what a decoder takes of one core
+    does not hold up the others.
+    """
+    running: deque[tuple[_Batch, Future[NDArray[np.float16]]]] = deque()
+    with ThreadPoolExecutor(num_passes, "backbone") as pool:
+        try:
+            for batch in batches:
+                running.append((batch, pool.submit(processor.extract, batch.pictures)))
+                # One more than run: the next must lie ready when a pass ends.
+                if len(running) > num_passes:
+                    done, features = running.popleft()
+                    yield done, features.result()
+            while running:
+                done, features = running.popleft()
+                yield done, features.result()
+        finally:
+            for _, features in running:
+                features.cancel()
+            batches.close()
 
 
 def batched(
@@ -161,14 +203,15 @@ def batched(
 def _make_batch(
     frames: list[Frame], processor: FrameProcessor, image_size: tuple[int, int] | None
 ) -> _Batch:
-    raw = [frame.image for frame in frames]
-    pictures = processor.resize(raw)
+    # What the decoder's process did not scale is scaled here; the rest is put together.
+    pictures = processor.resize([frame.images[0] for frame in frames])
+    images = [frame.images[-1] for frame in frames]
     return _Batch(
         pts=[frame.pts for frame in frames],
         flags=[_flags_of(frame, picture) for frame, picture in zip(frames, pictures, strict=True)],
-        digests=[hashlib.blake2b(picture.data, digest_size=8).hexdigest() for picture in pictures],
+        glances=np.stack([frame.glance for frame in frames]),
         pictures=pictures,
-        images=None if image_size is None else processor.resize(raw, size=image_size),
+        images=None if image_size is None else processor.resize(images, size=image_size),
     )
 
 
@@ -180,6 +223,11 @@ def _flags_of(frame: Frame, picture: NDArray[np.uint8]) -> int:
     )
 
 
+def _digest(picture: NDArray[np.uint8] | None) -> str:
+    """Return what tells a picture from others; "" for none."""
+    return "" if picture is None else hashlib.blake2b(picture.tobytes(), digest_size=8).hexdigest()
+
+
 def _without_path(error: CorruptVideo | DecoderDied) -> str:
     """Say what happened without saying on which host's disk: the text goes into the dataset."""
     what = error.found if isinstance(error, CorruptVideo) else f"the decoder died: {error.how}"
@@ -189,7 +237,7 @@ def _without_path(error: CorruptVideo | DecoderDied) -> str:
 _END = object()
 
 
-def ahead(items: Iterator[_Batch], depth: int) -> Iterator[_Batch]:
+def ahead(items: Iterator[_Batch], depth: int) -> Generator[_Batch]:
     """Yield `items` while a thread makes up to `depth` of them in advance.
 
     The thread ends before the generator does, whichever way that is, so that the next chunk

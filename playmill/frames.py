@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -19,19 +19,20 @@ import numpy as np
 from av.codec.context import ThreadType
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from playmill.errors import SourceChanged
 from playmill.missing_pts import NO_TIME
+from playmill.pictures import GrayConverter, PictureReader, Size
 from playmill.plan import Chunk
 from playmill.source_file import SourceFile
-from playmill.video_index import corrupt, open_video, still_paths
+from playmill.video_index import corrupt, open_video, read_npy, still_paths
 
 _EARLIER_S = (0, 2, 20)
 """How much earlier to seek, if seeking to the planned packet leads past it."""
 _DECODER_ERRORS = (av.FFmpegError, EOFError, StopIteration)
+_STILL_ERRORS = (*_DECODER_ERRORS, ValueError)
 
 _MAX_HELD = 8  # pictures without any time that wait for one that has it
 
@@ -46,12 +47,20 @@ class Frame:
 
     pts: int
     """Ticks of the stream's time base."""
-    image: NDArray[np.uint8]
-    """(H, W, 3) RGB; the stream's color matrix and range are respected, alpha is dropped."""
+    images: tuple[NDArray[np.uint8], ...]
+    """(H, W, 3) RGB each, one for every size asked for: at that size, or whole where scaling is
+    left to the caller (then the same array each time); see `pictures.PictureReader`."""
+    glance: NDArray[np.uint8]
+    """*motion.PICTURE_SIZE gray: enough to see how the picture moves."""
     repaired: bool = False
     """Its packet has no pts; this one is made up."""
     damaged: bool = False
     """The decoder reported errors in it, or in a picture before it that it may be built upon."""
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """Return the first of `images`."""
+        return self.images[0]
 
 
 def decoder_version() -> str:
@@ -64,6 +73,7 @@ def decode_chunk(
     source: Path,
     chunk: Chunk,
     *,
+    sizes: Sequence[Size | None] = (None,),
     tolerant: bool = False,
     num_threads: int = 2,
     on_progress: Callable[[], None] | None = None,
@@ -76,6 +86,7 @@ def decode_chunk(
     with `tolerant`.
 
     Args:
+        sizes: (height, width) of the pictures wanted of each frame; None: as decoded.
         tolerant: go on after errors, on one thread, and give what can be decoded.
         num_threads: threads of the decoder.
         on_progress: called at every read and every packet.
@@ -83,8 +94,9 @@ def decode_chunk(
         CorruptVideo: a frame is damaged (unless `tolerant`), or the file cannot be opened.
         SourceChanged: the file is not the one that was planned.
     """
+    read = PictureReader(sizes)
     if source.is_dir():
-        yield from _decode_stills(source, chunk, tolerant, on_progress)
+        yield from _decode_stills(source, chunk, read, tolerant, on_progress)
         return
     for seeking in (True, False):
         with (
@@ -99,37 +111,25 @@ def decode_chunk(
             context.thread_type = ThreadType.AUTO if threaded else ThreadType.SLICE
             context.thread_count = num_threads if threaded else 1
             decoder = _Decoder(source, context, chunk, tolerant)
-            yield from _checked(source, chunk, decoder.pictures(packets, on_progress), tolerant)
+            pictures = decoder.pictures(packets, on_progress)
+            yield from _checked(source, chunk, pictures, read, tolerant)
             return
 
 
 def _checked(
-    source: Path, chunk: Chunk, pictures: Iterable[_Timed], tolerant: bool
+    source: Path, chunk: Chunk, pictures: Iterable[_Timed], read: PictureReader, tolerant: bool
 ) -> Iterator[Frame]:
-    convert = _RgbConverter()
+    glance = GrayConverter()
     for pts, made_up, damaged, picture in _in_order(pictures, chunk):
         if damaged and not tolerant:
             raise corrupt(source, f"pts {pts}", "a picture with decoding errors")
-        yield Frame(pts=pts, image=convert(picture), repaired=made_up, damaged=damaged)
-
-
-class _RgbConverter:
-    """Convert decoded pictures to (H, W, 3) uint8 RGB; keeps the conversion's tables."""
-
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
-
-    def __call__(self, picture: VideoFrame) -> NDArray[np.uint8]:
-        rgb = self._reformatter.reformat(
-            picture, format="rgb24", dst_color_range=ColorRange.JPEG, threads=1
+        yield Frame(
+            pts=pts,
+            images=read(picture),
+            glance=glance(picture),
+            repaired=made_up,
+            damaged=damaged,
         )
-        plane = rgb.planes[0]
-        strides = (plane.line_size, 3, 1)
-        shape = (rgb.height, rgb.width, 3)
-        image: NDArray[np.uint8] = np.ndarray(
-            shape, np.uint8, buffer=memoryview(plane), strides=strides
-        )
-        return np.ascontiguousarray(image)
 
 
 class _Decoder:
@@ -314,24 +314,36 @@ def _from_planned(packets: Iterator[_Packet], chunk: Chunk) -> Iterator[_Packet]
 
 
 def _decode_stills(
-    folder: Path, chunk: Chunk, tolerant: bool, on_progress: Callable[[], None] | None
+    folder: Path,
+    chunk: Chunk,
+    read: PictureReader,
+    tolerant: bool,
+    on_progress: Callable[[], None] | None,
 ) -> Iterator[Frame]:
-    convert, last = _RgbConverter(), NO_TIME
+    glance, last = GrayConverter(), NO_TIME
     for time_us, path in still_paths(folder)[chunk.first_packet : chunk.stop_packet]:
         if time_us == last:
             continue
         try:
             picture = _decode_still(path, on_progress)
-        except _DECODER_ERRORS as error:
+        except _STILL_ERRORS as error:
             if not tolerant:
                 raise corrupt(path, f"pts {time_us}", f"no readable picture ({error})") from error
             continue
         last = time_us
         if picture.is_corrupt and not tolerant:
             raise corrupt(path, f"pts {time_us}", "a picture with decoding errors")
-        yield Frame(pts=time_us, image=convert(picture), damaged=picture.is_corrupt)
+        yield Frame(
+            pts=time_us,
+            images=read(picture),
+            glance=glance(picture),
+            damaged=picture.is_corrupt,
+        )
 
 
 def _decode_still(path: Path, on_progress: Callable[[], None] | None) -> VideoFrame:
-    with SourceFile(path, on_read=on_progress) as file, av.open(file, mode="r") as container:
-        return next(container.decode(video=0))
+    with SourceFile(path, on_read=on_progress) as file:
+        if path.suffix.lower() == ".npy":
+            return VideoFrame.from_ndarray(read_npy(file), format="rgb24")
+        with av.open(file, mode="r") as container:
+            return next(container.decode(video=0))

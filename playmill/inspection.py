@@ -43,10 +43,16 @@ def _about(dataset: Dataset) -> dict[str, Any]:
         "features": [_features(dataset, key) for key in dataset.feature_keys],
         "images": list(dataset.images.shape) if dataset.has_images else None,
         "inputs": _inputs(dataset),
-        "sync": {name: _plain(value) for name, value in dataset.h5["/sync"].attrs.items()},
+        "sync": {
+            name: _plain(value)
+            for name, value in dataset.h5["/sync"].attrs.items()
+            if name != "report"
+        },
         "keys": _presses(dataset, dataset.key_names, "key_presses"),
         "buttons": _presses(dataset, dataset.button_names, "button_presses"),
         "axes": list(dataset.axis_names),
+        "masks": _masks(dataset),
+        "report": dataset.report,
         "provenance": dataset.provenance,
         "warnings": dataset.warnings,
     }
@@ -92,6 +98,11 @@ def _presses(dataset: Dataset, names: tuple[str, ...], array: str) -> dict[str, 
     return {names[column]: int(presses[column]) for column in order}
 
 
+def _masks(dataset: Dataset) -> dict[str, int]:
+    counts = dataset.actions("masks").sum(axis=0, dtype=np.int64).tolist()
+    return dict(zip(dataset.mask_names, counts, strict=True))
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
@@ -129,6 +140,8 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("keys", _presses_line(about["keys"])),
         ("buttons", _presses_line(about["buttons"])),
         *([("axes", ", ".join(about["axes"]))] if about["axes"] else []),
+        *([("masks", _masks_line(about["masks"]))] if about["masks"] else []),
+        *_report_lines(about["report"]),
         ("video", _video_line(video)),
         ("made by", f"playmill {about['provenance'].get('playmill', 'of unknown version')}"),
         ("key", about["dataset_key"]),
@@ -178,6 +191,38 @@ def _presses_line(presses: dict[str, int]) -> str:
     shown = [f"{name} {count:,}" for name, count in list(presses.items())[:MAX_NAMES]]
     rest = len(presses) - len(shown)
     return ", ".join([*shown, *([f"... {rest} more"] if rest else [])]) or "none"
+
+
+def _masks_line(masks: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,} frames" for name, count in masks.items())
+
+
+def _report_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what is known of the alignment's quality."""
+    lines = []
+    distance, clock, lag = (
+        report.get(name) for name in ("event_frame_distance_ms", "clock", "lag")
+    )
+    if distance:
+        lines.append(
+            f"events {distance['p50']:g} ms from their frames (median; p95 {distance['p95']:g}, max"
+            f" {distance['max']:g}), coverage {report['coverage'] or 0:.1%}"
+        )
+    if clock:
+        residual = clock["residual_ms"]
+        lines.append(
+            f"clock by {clock['source']}: {clock['samples']:,} samples, drift"
+            f" {clock['drift_ppm']:+.1f} ppm, residual {residual['p50']:g} ms (median; p95"
+            f" {residual['p95']:g}, max {residual['max']:g})"
+        )
+        lines += clock["findings"]
+    if lag:
+        sure = "confident" if lag["confident"] else "not confident"
+        lines.append(f"lag by the pictures {lag['lag_ms']:+g} ms ({sure})")
+    for gate in report.get("gates", ()):
+        value = "nothing to hold it against" if gate["value"] is None else f"{gate['value']:.6g}"
+        lines.append(f"gate {gate['gate']}: {value}")
+    return [("alignment" if not place else "", line) for place, line in enumerate(lines)]
 
 
 def _video_line(video: dict[str, Any]) -> str:

@@ -5,12 +5,14 @@ Everything here is a value or a pure function of values; `store.py` reads and wr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from playmill.config import PipelineConfig, digest_of
 from playmill.manifest import JobPlan, SourceFile
+from playmill.refusals import Refusal
 from playmill.roots import RootedPath
 
 MAX_ATTEMPTS = 3
@@ -21,6 +23,7 @@ SILENCE_S = 60.0
 """A last try that nothing is known of counts as failed after this long: its lease may be lost with
 the queue, or taken just after the leases were listed."""
 
+Verb = Literal["ingest", "extract", "consolidate"]
 State = Literal[
     "queued", "planning", "extracting", "consolidating", "published", "failed", "cancelled"
 ]
@@ -39,6 +42,8 @@ class Request:
     """Unix time of the latest submission; the newest wins where two claim one session."""
     session_id: str | None = None
     """As far as it was known then, for people; what counts is the manifest's."""
+    urgent: bool = False
+    """Goes before everything that is not; changes neither the job's id nor its dataset."""
 
     @classmethod
     def make(
@@ -49,6 +54,7 @@ class Request:
         *,
         submitted_ns: int,
         session_id: str | None = None,
+        urgent: bool = False,
     ) -> Request:
         """Build a request; equal recordings, sources and configuration give an equal job id."""
         job_id = digest_of(
@@ -64,6 +70,7 @@ class Request:
             config=config,
             submitted_ns=submitted_ns,
             session_id=session_id,
+            urgent=urgent,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -76,6 +83,7 @@ class Request:
             "config": self.config.to_json(),
             "submitted_ns": self.submitted_ns,
             "session_id": self.session_id,
+            "urgent": self.urgent,
         }
 
     @classmethod
@@ -88,7 +96,42 @@ class Request:
             config=PipelineConfig.from_json(value["config"]),
             submitted_ns=value["submitted_ns"],
             session_id=value["session_id"],
+            urgent=value.get("urgent", False),  # a version without it may have written the file
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needs:
+    """What a job asks of those who work on it."""
+
+    urgent: bool = False
+    device_class: str = "cpu"
+    encoder: str = ""
+    weights_digest: str | None = None
+    root: str = ""
+    """Root that its recording lies under."""
+    source_bytes: int = 0
+
+    @classmethod
+    def of(cls, request: Request) -> Needs:
+        """Return what a request asks for."""
+        return cls(
+            urgent=request.urgent,
+            device_class=request.config.device_class,
+            encoder=request.config.encoder,
+            weights_digest=request.config.weights_digest,
+            root=request.recording.root,
+            source_bytes=sum(source.size for source in request.sources),
+        )
+
+    def fit(self, verb: str, planned_weights: str | None) -> str:
+        """Return a name for all steps that a worker can do either all of, or none.
+
+        Args:
+            planned_weights: digest of the weights in the job's plan; None before it is planned.
+        """
+        kind = [verb, self.device_class, self.encoder, self.weights_digest, self.root]
+        return digest_of(kind, planned_weights)[:32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +146,7 @@ class Commit:
     flags: tuple[int, ...]
     """`schema.FRAME_FLAGS` bits of each row, as far as one chunk can know them."""
     digests: Mapping[str, str]
-    """sha256 of each array of the part."""
+    """Digest of each array of the part (`parts.py`)."""
     first_picture: str
     """Digest of the first row's picture; "" for a chunk without frames."""
     last_picture: str
@@ -133,7 +176,7 @@ class Commit:
 class Step:
     """One task of a job, by the name that messages, leases and attempts know it by."""
 
-    verb: Literal["ingest", "extract", "consolidate"]
+    verb: Verb
     job_id: str
     chunk_index: int | None = None
     parts_key: str | None = None
@@ -141,9 +184,11 @@ class Step:
     @property
     def name(self) -> str:
         """The step's identity: extraction belongs to the parts, so that jobs share it."""
-        if self.verb == "extract":
-            return f"extract:{self.parts_key}:{self.chunk_index}"
-        return f"{self.verb}:{self.job_id}"
+        return _name(self.verb, self.job_id, self.parts_key, self.chunk_index)
+
+
+def _name(verb: Verb, job_id: str, parts_key: str | None, chunk_index: int | None) -> str:
+    return f"{verb}:{job_id}" if chunk_index is None else f"extract:{parts_key}:{chunk_index}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,6 +204,9 @@ class Attempts:
     """Unix time of the last sign of life of try MAX_ATTEMPTS; 0 for those before it."""
     hopeless: bool = False
     """Trying again cannot help."""
+
+
+_UNTRIED = Attempts()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,6 +228,22 @@ class JobFacts:
     failed: str | None = None
     """The reason."""
     cancelled: bool = False
+    needs: Needs = Needs()
+    refused: tuple[Refusal, ...] = ()
+    """What every worker that listens says against its next step; (): one can, or none listens."""
+
+    @property
+    def next_verb(self) -> Verb:
+        """What is to be done next, if it has not ended."""
+        if self.plan is None:
+            return "ingest"
+        complete = self.committed.issuperset(range(len(self.plan.chunk_frames)))
+        return "consolidate" if complete else "extract"
+
+    @property
+    def fit(self) -> str:
+        """`Needs.fit` of its next step."""
+        return self.needs.fit(self.next_verb, self.plan.weights_digest if self.plan else None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,40 +266,52 @@ Action = Send | Fail
 
 def open_steps(facts: JobFacts) -> list[Step]:
     """Return the steps that are neither done nor behind one that is not done."""
+    return [_step(facts, chunk_index) for chunk_index in _open_chunks(facts)]
+
+
+def _open_chunks(facts: JobFacts) -> Iterable[int | None]:
+    """Return the chunks of the open steps; None stands for a step that is of no chunk."""
     if facts.published or facts.failed is not None or facts.cancelled:
-        return []
+        return ()
     if facts.plan is None:
-        return [Step(verb="ingest", job_id=facts.job_id)]
-    missing = [
-        Step(
-            verb="extract",
-            job_id=facts.job_id,
-            chunk_index=index,
-            parts_key=facts.plan.parts_key,
-        )
-        for index in range(len(facts.plan.chunk_frames))
-        if index not in facts.committed
-    ]
-    return missing or [Step(verb="consolidate", job_id=facts.job_id)]
+        return (None,)
+    missing = [i for i in range(len(facts.plan.chunk_frames)) if i not in facts.committed]
+    return missing or (None,)
 
 
-def remaining(facts: JobFacts, *, now_s: float) -> list[Action]:
+def _step(facts: JobFacts, chunk_index: int | None) -> Step:
+    return Step(
+        verb=facts.next_verb,
+        job_id=facts.job_id,
+        chunk_index=chunk_index,
+        parts_key=facts.plan.parts_key if facts.plan and chunk_index is not None else None,
+    )
+
+
+def remaining(facts: JobFacts, *, now_s: float, most: int = sys.maxsize) -> list[Action]:
     """Say what is to be done for a job now: a pure function of what is stored.
 
     A step that somebody works on, or that waits in the queue, needs nothing. One that failed
-    too often, or hopelessly, fails the job.
+    too often, or hopelessly, fails the job. What nobody can do is not sent, and waits.
+
+    Args:
+        most: how many steps there is room for; a failure is found in any case.
     """
     actions: list[Action] = []
-    for step in open_steps(facts):
-        tried = facts.attempts.get(step.name, Attempts())
-        if step.name in facts.busy:
+    verb, parts_key = facts.next_verb, facts.plan.parts_key if facts.plan else None
+    for chunk_index in _open_chunks(facts):
+        # The name alone: most of many steps are asked for no more.
+        name = _name(verb, facts.job_id, parts_key, chunk_index)
+        if name in facts.busy:
             continue
+        tried = facts.attempts.get(name, _UNTRIED)
         if tried.hopeless or tried.begun >= MAX_ATTEMPTS:
             if tried.error is None and now_s < tried.seen_s + SILENCE_S:
                 continue
-            return [Fail(job_id=facts.job_id, reason=_reason(step, tried))]
-        if now_s >= tried.failed_at_s + RETRY_DELAY_S[tried.begun]:
-            actions.append(Send(step=step))
+            return [Fail(job_id=facts.job_id, reason=_reason(_step(facts, chunk_index), tried))]
+        is_due = now_s >= tried.failed_at_s + RETRY_DELAY_S[tried.begun]
+        if is_due and not facts.refused and len(actions) < most:
+            actions.append(Send(step=_step(facts, chunk_index)))
     return actions
 
 
@@ -255,7 +331,6 @@ def state_of(facts: JobFacts) -> State:
         return "failed"
     if facts.cancelled:
         return "cancelled"
-    steps = open_steps(facts)
-    if steps[0].verb == "ingest":
-        return "planning" if steps[0].name in facts.running else "queued"
-    return "extracting" if steps[0].verb == "extract" else "consolidating"
+    if facts.plan is None:
+        return "planning" if _step(facts, None).name in facts.running else "queued"
+    return "extracting" if facts.next_verb == "extract" else "consolidating"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from playmill.config import READER_POLICY, READER_WINDOW, PipelineConfig, digest_of
 from playmill.encoders import EncoderSpec
@@ -21,7 +21,9 @@ from playmill.inputs import Anchor, reader_for
 from playmill.plan import Chunk, cut, plan_digest
 from playmill.recording import Recording
 from playmill.schema import SCHEMA_VERSION
-from playmill.video_index import VideoIndex
+
+if TYPE_CHECKING:  # which would import the demuxer into every sender
+    from playmill.video_index import VideoIndex
 
 MANIFEST_VERSION = 2
 DECODER = "pyav"
@@ -94,6 +96,7 @@ class JobPlan:
 
     parts_key: str
     session_id: str
+    weights_digest: str
     chunk_frames: tuple[int, ...]
     """Frames that the packets promise, of each chunk."""
     warnings: tuple[str, ...]
@@ -109,6 +112,7 @@ class JobPlan:
         return cls(
             parts_key=value["parts_key"],
             session_id=value["session_id"],
+            weights_digest=value["weights_digest"],
             chunk_frames=tuple(chunk["num_frames"] for chunk in value["chunks"]),
             warnings=tuple(value["warnings"]),
         )
@@ -162,17 +166,9 @@ class Manifest:
     @property
     def dataset_key(self) -> str:
         """Name of the published bytes."""
-        return digest_of(
-            self.parts_key,
-            self.session_id,
-            [self.clock, self.pts_zero_us],
-            self.session_digest,
-            self.log_digest,
-            self.reader,
-            [self.sides_digest, self.config.keep_text],
-            [self.config.policy, self.config.window_us, self.config.latency_us],
-            SCHEMA_VERSION,
-        )
+        names = ("parts_key", "session_id", "clock", "pts_zero_us", "reader")
+        digests = ("session_digest", "log_digest", "sides_digest")
+        return dataset_key(self.config, {name: getattr(self, name) for name in (*names, *digests)})
 
     @property
     def num_frames(self) -> int:
@@ -210,6 +206,17 @@ class Manifest:
         )
 
 
+def dataset_key(config: PipelineConfig, facts: Mapping[str, Any]) -> str:
+    """Return the name of a dataset's bytes.
+
+    Args:
+        config: with the reader's policy and window filled in.
+        facts: parts_key, session_id, clock, pts_zero_us, reader, and the digests of session.json,
+            log and sides, as in `Manifest`.
+    """
+    return digest_of(dict(facts), config.labelling(), SCHEMA_VERSION)
+
+
 def file_digest(path: Path | None) -> str | None:
     """Return the sha256 hex digest of a file's bytes; None for no file."""
     if path is None:
@@ -245,7 +252,7 @@ def make_manifest(
         codec=video.codec,
         width=video.width,
         height=video.height,
-        time_base=video.time_base,
+        time_base=recording.time_base or video.time_base,
         pts_zero_us=anchor.pts_zero_us,
         clock=recording.clock if anchor.clock == "unix_us" else anchor.clock,
         session_digest=file_digest(recording.session_file),

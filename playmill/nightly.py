@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from playmill import failpoints
 from playmill.config import digest_of
 from playmill.crontab import Crontab
 from playmill.inbox import Findings
@@ -173,6 +174,8 @@ def submit(store: Store, night: Night) -> int:
     new = [request for request in night.requests if not is_known(store, request.job_id)]
     for request in new:
         store.submit(request)
+        failpoints.reached("nightly:one-submitted")
+    failpoints.reached("nightly:all-submitted")
     put_if_absent(marker, {"submitted": len(night.requests)})
     return len(new)
 
@@ -194,6 +197,7 @@ def finish(store: Store, night: Night, *, datasets: Path, now_s: float) -> Night
     base = datasets / REPORTS / f"nightly-{night.name}"
     rows = [read_row(store, request) for request in night.requests]
     put_if_absent(base.with_suffix(".json"), _report(night, rows, now_s=now_s).to_json())
+    failpoints.reached("nightly:reported")
     # Another may have been first; the text is that of the report that counts.
     value = read_json(base.with_suffix(".json"))
     if value is None:

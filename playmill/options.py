@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from playmill.config import (
     PipelineConfig,
 )
 from playmill.errors import UsageError
+from playmill.gates import parse_gate
 from playmill.inputs import reader_for
 
 MAX_MS = 10**9
@@ -61,6 +63,17 @@ def parse_images(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def read_controls(path: Path) -> tuple[tuple[str, str], ...]:
+    """Read a JSON object of input names and their meanings."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"--controls {path}: cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise UsageError(f'--controls {path}: give one object like {{"w": "forward"}}')
+    return tuple(sorted(value.items()))
+
+
 def resolve_device(device: str) -> DeviceClass:
     """Turn auto into the kind of device that this machine has, without importing torch."""
     if device == "auto":
@@ -89,8 +102,18 @@ def read_options(
         typer.Option(help="Farthest an event may lie from its frame, or none.", show_default="100"),
     ] = None,
     latency_ms: Annotated[
-        str, typer.Option(help="Added to event times; positive: effects are seen later.")
+        str,
+        typer.Option(
+            help="Added to event times; positive: effects are seen later. auto: what the pictures"
+            " show."
+        ),
     ] = "0",
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Condition on the alignment, like clock_residual_p95<20ms; may be given again.",
+        ),
+    ] = None,
     images: Annotated[
         str | None, typer.Option(metavar="HxW", help="Also store pictures of this size.")
     ] = None,
@@ -107,6 +130,16 @@ def read_options(
     keep_text: Annotated[
         bool, typer.Option("--keep-text", help="Keep typed text and window titles.")
     ] = False,
+    trim_stop_chord: Annotated[
+        bool,
+        typer.Option(
+            "--trim-stop-chord", help="Keep the keys that stopped the recorder out of /actions."
+        ),
+    ] = False,
+    controls: Annotated[
+        Path | None,
+        typer.Option(help="JSON file {input name: meaning in the game}, beside session.json's."),
+    ] = None,
     precision: Annotated[
         str, typer.Option(help=f"Arithmetic of the backbone: {', '.join(PRECISIONS)}.")
     ] = "fp32",
@@ -118,12 +151,7 @@ def read_options(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> Wanted:
     """Check the options; raise UsageError before anything starts."""
-    if window_ms is None:
-        window_us: int | None = READER_WINDOW
-    else:
-        window_us = None if window_ms == "none" else parse_ms(window_ms, option="--window-ms")
-        if window_us is not None and window_us < 0:
-            raise UsageError(f"--window-ms is {window_ms}; it must be 0 or more, or none")
+    window_us = READER_WINDOW if window_ms is None else _parse_window(window_ms)
     if weights is not None and not weights.is_file():
         raise UsageError(f"--weights {weights}: there is no such file")
     device_class = resolve_device(device)
@@ -136,10 +164,14 @@ def read_options(
         image_size=None if images is None else parse_images(images),
         policy=policy,  # type: ignore[arg-type]
         window_us=window_us,
-        latency_us=parse_ms(latency_ms, option="--latency-ms"),
+        latency_us=_parse_latency(latency_ms),
+        auto_latency=latency_ms == "auto",
         pts_zero_us=pts_zero_us,
         input_format=format,
         keep_text=keep_text,
+        trim_stop_chord=trim_stop_chord,
+        require=tuple(str(parse_gate(text)) for text in require or ()),
+        controls=() if controls is None else read_controls(controls),
     )
     if format is not None:
         reader_for(format)
@@ -147,6 +179,44 @@ def read_options(
 
     check_name(encoder)
     return Wanted(config, weights)
+
+
+def read_changes(
+    *,
+    policy: str | None,
+    window_ms: str | None,
+    latency_ms: str | None,
+    require: list[str] | None,
+    controls: Path | None,
+) -> Callable[[PipelineConfig], PipelineConfig]:
+    """Check the options of `resync`; return what changes a configuration by those given."""
+    changes: dict[str, Any] = {}
+    if policy is not None:
+        changes["policy"] = policy
+    if window_ms is not None:
+        changes["window_us"] = _parse_window(window_ms)
+    if latency_ms is not None:
+        changes["latency_us"] = _parse_latency(latency_ms)
+        changes["auto_latency"] = latency_ms == "auto"
+    if require is not None:
+        changes["require"] = tuple(str(parse_gate(text)) for text in require)
+    if controls is not None:
+        changes["controls"] = read_controls(controls)
+    if not changes:
+        raise UsageError("nothing to change; give --policy, --window-ms, --latency-ms, ...")
+    replace(PipelineConfig(window_us=0), **changes)  # says what makes no sense by itself
+    return lambda config: replace(config, **changes)
+
+
+def _parse_window(text: str) -> int | None:
+    window_us = None if text == "none" else parse_ms(text, option="--window-ms")
+    if window_us is not None and window_us < 0:
+        raise UsageError(f"--window-ms is {text}; it must be 0 or more, or none")
+    return window_us
+
+
+def _parse_latency(text: str) -> int:
+    return 0 if text == "auto" else parse_ms(text, option="--latency-ms")
 
 
 def takes_config(

@@ -41,11 +41,11 @@ def run(
         encoder,
         precision=config.precision,
         batch_size=config.batch_size,
-        num_threads=config.num_threads,
+        num_threads=1,
     )
     with DecodeProcess() as decoder, TemporaryDirectory(prefix="playmill-") as scratch:
         manifest = make_manifest(recording, config, index=decoder.index, encoder=encoder.spec)
-        extractor = Extractor(processor, decoder)
+        extractor = Extractor(processor, decoder, config.num_passes)
         parts = [Path(scratch, chunk.id) for chunk in manifest.chunks]
         commits = [
             extractor.extract(recording.source, chunk, manifest, folder=folder)

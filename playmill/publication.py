@@ -3,7 +3,7 @@
 A file is written under a hidden temporary name in the folder of its target, checked by the
 caller, flushed to disk, and then given its name in one step: by a hard link, which fails where the
 name is taken, or by a rename under the folder's lock, which replaces. A crash leaves a temporary
-behind; the next publication in that folder removes it.
+behind; the next publication in that folder removes it, and `playmill gc` does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -97,6 +98,28 @@ class Spool:
         os.close(self._fd)
 
 
+def collect_stale(target: Path) -> None:
+    """Remove the temporaries beside `target` whose writers are dead."""
+    for path in find_temporaries(target):
+        with suppress(OSError):  # gone already, or its writer lives
+            if target.exists() and path.samefile(target):
+                # A second name of the published file. No lock: it would keep a reader out; and
+                # its writer, if he lives, needs it no more.
+                path.unlink()
+                continue
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(fd)
+
+
+def find_temporaries(target: Path) -> list[Path]:
+    """Return the temporaries beside `target`, whether their writers live or not."""
+    return sorted(target.parent.glob(f".{target.name}.*.tmp"))
+
+
 class Temporary:
     """A hidden file beside `target` that becomes the target, or is gone at the end of `with`.
 
@@ -106,11 +129,10 @@ class Temporary:
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self._prefix = f".{target.name}."
 
     def __enter__(self) -> Temporary:
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        self._collect_stale()
+        collect_stale(self.target)
         self.path, self._fd = self._create()
         return self
 
@@ -125,22 +147,12 @@ class Temporary:
 
     def _create(self) -> tuple[Path, int]:
         while True:
-            path = self.target.with_name(f"{self._prefix}{secrets.token_hex(8)}.tmp")
+            path = self.target.with_name(f".{self.target.name}.{secrets.token_hex(8)}.tmp")
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             fcntl.flock(fd, fcntl.LOCK_SH)
             if os.fstat(fd).st_nlink:  # a collector may come between creation and lock
                 return path, fd
             os.close(fd)
-
-    def _collect_stale(self) -> None:
-        for path in self.target.parent.glob(f"{self._prefix}*.tmp"):
-            with suppress(OSError):  # gone already, or its writer lives
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink()
-                finally:
-                    os.close(fd)
 
     @contextmanager
     def spool(self) -> Iterator[Spool]:
@@ -158,6 +170,18 @@ class Temporary:
         finally:
             spool.close()
         spool.raise_error()
+
+    @contextmanager
+    def flushing(self) -> Iterator[None]:
+        """Put the file on disk while the block reads it.
+
+        Raises:
+            OSError: the device failed.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="flush") as pool:
+            flush = pool.submit(os.fsync, self._fd)
+            yield
+            flush.result()  # an error is reported once: here, or to nobody
 
     def publish_new(self) -> bool:
         """Give the file its name if that is free; say whether it was.
@@ -214,6 +238,19 @@ def locked(folder: Path, *, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """Replace the small file `path` as a whole, if its content is another."""
+    data = text.encode()
+    try:
+        if path.read_bytes() == data:
+            return
+    except OSError:  # there is none
+        pass
+    with Temporary(path) as temporary:
+        temporary.path.write_bytes(data)
+        temporary.replace_target()
 
 
 def _sync_folder(folder: Path) -> None:

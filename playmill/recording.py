@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,11 +27,13 @@ _MP4_LIKE = (".mp4", ".m4v", ".mov", ".3gp")
 _MPEG_LIKE = (".ts", ".m2ts", ".mts", ".mpg", ".mpeg")
 _OTHERS = (".mkv", ".webm", ".avi", ".flv", ".wmv", ".ogv")
 VIDEO_SUFFIXES = frozenset((*_MP4_LIKE, *_MPEG_LIKE, *_OTHERS))
-STILL_FORMATS = ("png", "jpg", "jpeg")
+STILL_FORMATS = ("png", "jpg", "jpeg", "npy")
 LOG_SUFFIXES = (".jsonl", ".csv", ".mcap", ".proto")
 """Suffixes that say "input log" when they stand behind a bare video's name."""
 
 MAX_SESSION_BYTES = 16 << 20
+MAX_FPS = 1_000_000
+"""Of pictures named by index; and the largest denominator of such a rate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +58,9 @@ class Recording:
     """session.json, or the file in its place that the log's format has, if there is one."""
     metadata: dict[str, Any]
     """The object in `session_file`; {} without one."""
+    time_base: Fraction | None = None
+    """Seconds from one picture to the next where pictures are named by index; None: the video's
+    own time base, or microseconds."""
     sides: tuple[Path, ...] = ()
     """Further files that the log's reader looks at."""
     warnings: tuple[str, ...] = ()
@@ -169,19 +175,26 @@ def read_recording(path: Path, *, identity: str, config: PipelineConfig | None =
         recording = _read_session(path, identity, config)
     else:
         recording = _read_bare_video(path, identity, config)
-    _check_policy(recording, config)
+    check_policy(recording.path, recording.reader, config.policy)
     return recording
 
 
-def _check_policy(recording: Recording, config: PipelineConfig) -> None:
-    policies = reader_for(recording.reader).policies if recording.reader else ()
-    allowed = (*policies, READER_POLICY) if policies else None
-    if config.policy == LINE_POLICY if allowed is None else config.policy not in allowed:
+def check_policy(path: Path, reader: str | None, policy: str) -> None:
+    """Raise UsageError if `policy` makes no sense for what the log's reader gives.
+
+    Args:
+        path: what is spoken of.
+        reader: name of the log's reader; None without a log.
+        policy: as in `PipelineConfig`.
+    """
+    policies = reader_for(reader).policies if reader else ()
+    wrong = policy not in (*policies, READER_POLICY) if policies else policy == LINE_POLICY
+    if wrong:
         own = " or ".join(policies) or "any policy but line"
         raise UsageError(
-            f"{recording.path}: is a recording of the format {recording.reader or 'bare video'},"
-            f" whose policy is {own}; {config.policy!r} makes no sense for it. Leave the policy"
-            " out, or give such recordings in a run of their own."
+            f"{path}: comes from a recording of the format {reader or 'bare video'}, whose policy"
+            f" is {own}; {policy!r} makes no sense for it. Leave the policy out, or give such"
+            " recordings in a run of their own."
         )
 
 
@@ -382,7 +395,7 @@ def _read_session(folder: Path, identity: str, config: PipelineConfig) -> Record
     session_id = session.get("session_id", str, "a name", required=False)
     if not session_id:
         session_id = nameless_session_id(folder.name, identity)
-    source, has_pts = _read_source(session)
+    source, has_pts, time_base = _read_source(session)
     log_file, reader, warnings = _read_log(session)
     return Recording(
         path=folder,
@@ -394,17 +407,19 @@ def _read_session(folder: Path, identity: str, config: PipelineConfig) -> Record
         pts_zero_us=_read_anchor(session, config.pts_zero_us) if has_pts else 0,
         session_file=folder / SESSION_FILE,
         metadata=session.value,
+        time_base=time_base,
         warnings=warnings,
     )
 
 
-def _read_source(session: _Session) -> tuple[Path, bool]:
-    """Return the video file or the folder of stills, and whether its pts need an anchor."""
+def _read_source(session: _Session) -> tuple[Path, bool, Fraction | None]:
+    """Return the video file or the folder of stills, whether its pts need an anchor, and how long
+    a picture named by its index lasts."""
     video = session.get("video", dict, "an object with the video's file and pts_zero_us")
     if video.get("dir") is None:
         path = session.file("video.file", "the name of the video file")
         _check_video_file(session.folder, path, "video.file")
-        return path, True
+        return path, True, None
     stills = session.file("video.dir", "the name of the folder of pictures")
     if not os.path.isdir(stills):
         raise MissingStream(
@@ -422,16 +437,39 @@ def _read_source(session: _Session) -> tuple[Path, bool]:
             f"one of {', '.join(STILL_FORMATS)}",
             "Convert the pictures.",
         )
-    naming, by_time = session.value["video"].get("naming"), f"<t_us>.{picture_format}"
+    naming = session.value["video"].get("naming")
+    by_time, by_index = f"<t_us>.{picture_format}", f"<index>.{picture_format}"
+    if naming == by_index:
+        return stills, True, _picture_time(session)
     if naming is not None and naming != by_time:
         raise ClockError(
             str(session.folder / SESSION_FILE),
             "video.naming",
             repr(naming)[:80],
-            f"{by_time!r}, the pictures' Unix times in microseconds",
+            f"{by_time!r}, the pictures' Unix times in microseconds, or {by_index!r} with video.fps"
+            " and video.pts_zero_us",
             "Name the pictures by their times.",
         )
-    return stills, False
+    return stills, False, None
+
+
+def _picture_time(session: _Session) -> Fraction:
+    """Return how long each picture lasts, in seconds, by video.fps: a number or "60000/1001"."""
+    fps = session.value["video"].get("fps")
+    try:
+        if isinstance(fps, (int, float, str)) and not isinstance(fps, bool):
+            rate = Fraction(str(fps))
+            if 0 < rate <= MAX_FPS and rate.denominator <= MAX_FPS:
+                return 1 / rate
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise ClockError(
+        str(session.folder / SESSION_FILE),
+        "video.fps",
+        "nothing" if fps is None else repr(fps)[:80],
+        "pictures a second, for pictures named by their index",
+        "Add it, or name the pictures by their times.",
+    )
 
 
 def _read_anchor(session: _Session, given: int | None) -> int:

@@ -16,7 +16,8 @@ from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError, PartError
 from playmill.jobs import Commit
 from playmill.joined_frames import Frames
-from playmill.parts import read_part
+from playmill.motion import ChunkMotion, join_motion
+from playmill.parts import Promise, read_parts
 
 RowName = Literal["features", "images"]
 BLOCK_BYTES = 8 << 20
@@ -32,6 +33,9 @@ class RowSource(Protocol):
     def rows(self, name: RowName, frames: Frames) -> Iterator[NDArray[Any]]:
         """Yield the rows of `frames` in order, in blocks; PartError if they are not as promised."""
 
+    def motion(self, frames: Frames) -> NDArray[np.float32]:
+        """Return (N, C) `motion.COLUMNS` of `frames`; PartError if they are not as promised."""
+
 
 @dataclass(frozen=True, slots=True)
 class PartRows:
@@ -42,21 +46,20 @@ class PartRows:
 
     def dim(self) -> int:
         """Return D, the length of a feature."""
-        for folder, commit in zip(self.parts, self.commits, strict=True):
-            if commit.pts:
-                return int(next(_part_rows(folder, commit, "features")).shape[1])
+        for promise in self._promises("features"):
+            if promise.num_rows:
+                return int(next(read_parts([promise])).shape[1])
         raise AssertionError("join_frames has seen a frame")
 
     def damaged(self) -> list[Commit]:
         """Read everything; return the commits whose parts are not what they promise."""
         found = []
         for folder, commit in zip(self.parts, self.commits, strict=True):
+            one = PartRows([folder], [commit])
             try:
-                names: tuple[RowName, ...] = ("features", "images")
-                for name in names:
-                    if name in commit.digests:
-                        for _ in _part_rows(folder, commit, name):
-                            pass
+                for name in commit.digests:
+                    for _ in read_parts(one._promises(name)):
+                        pass
             except PartError:
                 found.append(commit)
         return found
@@ -64,15 +67,32 @@ class PartRows:
     def rows(self, name: RowName, frames: Frames) -> Iterator[NDArray[Any]]:
         """Yield the rows that `frames.keep` chooses."""
         start = 0
+        for block in read_parts(self._promises(name)):
+            chosen = frames.keep[start : start + len(block)]
+            start += len(block)
+            yield block if bool(chosen.all()) else block[chosen]
+
+    def _promises(self, name: str) -> Iterator[Promise]:
         for folder, commit in zip(self.parts, self.commits, strict=True):
-            for block in _part_rows(folder, commit, name):
-                chosen = frames.keep[start : start + len(block)]
-                start += len(block)
-                yield block if bool(chosen.all()) else block[chosen]
+            # The first and the last picture, twice the same of a chunk with a single one.
+            num_rows = 2 * bool(commit.pts) if name == "glances" else len(commit.pts)
+            digest = commit.digests[name]
+            yield Promise(folder=folder, name=name, num_rows=num_rows, digest=digest)
 
+    def motion(self, frames: Frames) -> NDArray[np.float32]:
+        """Join the motion of the chunks."""
+        motion = self._whole("motion")
+        glances = self._whole("glances")
+        chunks, start = [], 0
+        for place, commit in enumerate(commit for commit in self.commits if commit.pts):
+            first, last = glances[2 * place : 2 * place + 2]
+            stop = start + len(commit.pts)
+            chunks.append(ChunkMotion(rows=motion[start:stop], first=first, last=last))
+            start = stop
+        return join_motion(chunks)[frames.keep]
 
-def _part_rows(folder: Path, commit: Commit, name: RowName) -> Iterator[NDArray[Any]]:
-    return read_part(folder, name, num_rows=len(commit.pts), digest=commit.digests[name])
+    def _whole(self, name: str) -> NDArray[Any]:
+        return np.concatenate(list(read_parts(self._promises(name))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +123,13 @@ class DatasetRows:
             step = max(1, BLOCK_BYTES // (array.dtype.itemsize * math.prod(array.shape[1:])))
             for start in range(0, len(array), step):
                 yield array[start : start + step]
+
+    def motion(self, frames: Frames) -> NDArray[np.float32]:
+        """Return the stored motion, which must be that of `frames`."""
+        with self._opened() as dataset:
+            if dataset.motion is None or not np.array_equal(dataset.pts, frames.pts):
+                raise PartError(str(self.path), "has no motion, or of other frames")
+            return np.asarray(dataset.motion[...], np.float32)
 
     @contextmanager
     def _opened(self) -> Iterator[Dataset]:

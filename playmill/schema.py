@@ -16,6 +16,8 @@ FORMAT = "playmill"
 """Value of the root attribute `format`."""
 SCHEMA_VERSION = 1
 """Value of the root attribute `schema_version`; any change of bytes raises it."""
+REPORT_FILE_NAME = "alignment.json"
+"""Beside a dataset: its alignment report, once more, for those who read no HDF5."""
 FILE_NAME = "data.h5"
 """Name of the dataset inside its session's folder."""
 CLOCKS = ("unix_us", "log_us", "stream")
@@ -84,6 +86,7 @@ LETTERS = {
     "X": "kinds of masks that the log has",
     "Y": "masks: spans of time that the log says something about",
     "D": "length of one feature vector",
+    "V": "signals of motion",
     "H": "height of a stored picture",
     "W": "width of a stored picture",
 }
@@ -134,9 +137,12 @@ _COLUMNS = (_names("column names, sorted"),)
 _W3C = Attr(name="w3c_codes", type="utf-8 list", meaning='KeyboardEvent.code, "" where unknown')
 
 
+_MEANINGS = Attr(name="meanings", type="utf-8 list", meaning='in the game, "" where not given')
+
+
 def _held(one: str, letter: str) -> tuple[Array, ...]:
     tap, path, nouns = f"/actions/{one}", f"/actions/{one}s", f"{one}s"
-    shape, attrs = ("N", letter), (*_COLUMNS, _W3C) if one == "key" else _COLUMNS
+    shape, attrs = ("N", letter), (*_COLUMNS, *([_W3C] if one == "key" else []), _MEANINGS)
     return (
         Array(path=path, dtype="uint8", shape=shape, unit="0 or 1", attrs=attrs,
               meaning=f"{nouns} held at t[i], after all events with t' <= t[i]"),
@@ -159,6 +165,9 @@ ARRAYS: tuple[Array, ...] = (
     Array(path="/frames/flags", dtype="uint8", shape=("N",), unit="bits",
           meaning="what is special about each frame; names[i] is bit 1 << i",
           attrs=(_names("names of the bits"),)),
+    Array(path="/frames/motion", dtype="float32", shape=("N", "V"), unit="see names", optional=True,
+          meaning="how the picture moved against the frame before; NaN: unknown",
+          attrs=(_names("dx, dy: fractions of the picture; change: gray"),)),
     Array(path="/frames/image", dtype="uint8", shape=("N", "H", "W", "3"), unit="RGB",
           meaning="the picture, resized", layout="images", optional=True),
     Array(path="/features/<key>", dtype="float16", shape=("N", "D"), unit="", layout="features",
@@ -182,7 +191,8 @@ ARRAYS: tuple[Array, ...] = (
     Array(path="/inputs/code_device", dtype="uint8", shape=("C",), unit="index into device names",
           meaning="device of each code"),
     Array(path="/inputs/value", dtype="float32", shape=("M", "2"), unit="by kind",
-          meaning="dx, dy | x, y | scroll x, y | axis value, 0 | 0, 0"),
+          meaning="dx, dy | x, y | scroll x, y | axis value, 0 | state: 1 held or 0 not, 0"
+          " | other: the log format's own | 0, 0"),
     Array(path="/inputs/raw", dtype="uint8", shape=("B",), unit="bytes",
           meaning="each event as it was logged, one after the other"),
     Array(path="/inputs/raw_offsets", dtype="int64", shape=("M+1",), unit="bytes",

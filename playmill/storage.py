@@ -6,6 +6,7 @@ Knows neither video nor log: it is given arrays. How a file comes into place is 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 from collections.abc import Callable, Iterable
@@ -22,7 +23,7 @@ from playmill.content import DatasetContent, FeatureBlocks, ImageBlocks
 from playmill.dataset import Dataset, open_dataset
 from playmill.dataset_writer import open_spool, seal, write_features, write_images, write_labels
 from playmill.errors import DatasetError, SessionConflict, Superseded
-from playmill.publication import Temporary, locked
+from playmill.publication import Temporary, collect_stale, locked, write_text_whole
 from playmill.synced_content import from_synced_data
 from playmill.verify import verify
 
@@ -51,14 +52,14 @@ def session_folder(session_id: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Existing:
-    """What a published file says of itself."""
+class _Label:
+    """What a dataset says of itself."""
 
     dataset_key: str
     video: dict[str, Any]
 
 
-def _existing(target: Path) -> _Existing | None:
+def _existing(target: Path) -> _Label | None:
     """Read what holds the target's name; None: nothing.
 
     Raises:
@@ -69,7 +70,7 @@ def _existing(target: Path) -> _Existing | None:
             video = dataset.provenance.get("video")
             if not isinstance(video, dict) or not {"name", "digest"} <= set(video):
                 raise DatasetError(str(target), "does not say which video it is of")
-            return _Existing(dataset_key=dataset.dataset_key, video=video)
+            return _Label(dataset_key=dataset.dataset_key, video=video)
     except FileNotFoundError:
         return None
 
@@ -120,32 +121,40 @@ class DataStorage:
                 something that is no dataset.
             OSError: writing failed (disk full, ...); nothing has changed then.
         """
-        target = self.path(content.session_id)
-        if _holds(target, content):
+        session_id = content.session_id
+        label = _Label(dataset_key=content.dataset_key, video=content.provenance["video"])
+        target = self.path(session_id)
+        if _holds(target, label, session_id=session_id):
+            collect_stale(target)  # who published it may have died a moment later
+            _report_beside(target)
             return target
         with Temporary(target) as temporary:
             with temporary.spool() as spool, open_spool(spool, "w") as file:
                 failpoints.reached("publish:file-created")
                 write_labels(file, content)
+                del content  # checking takes as much memory again
                 failpoints.reached("publish:labels-written")
                 for entry in features:
-                    write_features(file, entry, session_id=content.session_id)
+                    write_features(file, entry, session_id=session_id)
                 failpoints.reached("publish:features-written")
                 if images is not None:
-                    write_images(file, images, session_id=content.session_id)
+                    write_images(file, images, session_id=session_id)
                 seal(file)
             failpoints.reached("publish:file-closed")
             if not target.exists():
-                _check(temporary.path, target)
+                with temporary.flushing():
+                    _check(temporary.path, target)
                 _claim(claim, target)
                 if temporary.publish_new():
+                    _report_beside(target)
                     return target
             with locked(target.parent):
-                if not _holds(target, content):
+                if not _holds(target, label, session_id=session_id):
                     _claim(claim, target)
-                    _carry_over(temporary, target, session_id=content.session_id)
+                    _carry_over(temporary, target, session_id=session_id)
                     _check(temporary.path, target)
                     temporary.replace_target()
+        _report_beside(target)
         return target
 
     # ---- the one-item form ----------------------------------------------------------------------
@@ -192,26 +201,37 @@ class DataStorage:
         self._session, self._items = None, []
 
 
+def _report_beside(target: Path) -> None:
+    """Write the alignment report of the published file beside it, for those who read no HDF5.
+
+    It is taken from the file, so that whoever comes last writes what the file says.
+    """
+    with open_dataset(target) as dataset:
+        value = {"dataset_key": dataset.dataset_key, "session_id": dataset.session_id}
+        text = json.dumps(value | dataset.report, indent=1, sort_keys=True) + "\n"
+    write_text_whole(target.with_name(schema.REPORT_FILE_NAME), text)
+
+
 def _claim(claim: Callable[[], bool], target: Path) -> None:
     if not claim():
         raise Superseded(str(target))
 
 
-def _holds(target: Path, content: DatasetContent) -> bool:
-    """Say whether `target` is the dataset of `content`'s key already; refuse another video's."""
+def _holds(target: Path, label: _Label, *, session_id: str) -> bool:
+    """Say whether `target` is the dataset of `label`'s key already; refuse another video's."""
     existing = _existing(target)
     if existing is None:
         return False
-    mine, theirs = content.provenance["video"], existing.video
+    mine, theirs = label.video, existing.video
     if theirs["digest"] != mine["digest"]:
         raise SessionConflict(
             str(target),
-            f"session {content.session_id!r}",
+            f"session {session_id!r}",
             f"the dataset of another video, {theirs['name']} (sha256 {theirs['digest'][:16]}...)",
             f"none, or that of {mine['name']} (sha256 {mine['digest'][:16]}...)",
             "Give one of the two recordings another session_id, or another datasets folder.",
         )
-    return existing.dataset_key == content.dataset_key
+    return existing.dataset_key == label.dataset_key
 
 
 def _carry_over(temporary: Temporary, target: Path, *, session_id: str) -> None:
@@ -227,7 +247,7 @@ def _carry_over(temporary: Temporary, target: Path, *, session_id: str) -> None:
             return
         for key in sorted(set(old.feature_keys) - set(file["/features"])):
             try:
-                write_features(file, _stored(old.features(key), key), session_id=session_id)
+                write_features(file, stored_features(old.features(key), key), session_id=session_id)
             except (OSError, LookupError, RuntimeError, ValueError) as error:
                 spool.raise_error()
                 if key in file["/features"]:
@@ -243,7 +263,8 @@ def _same_frames(old: Dataset, pts: NDArray[np.int64]) -> bool:
         return False
 
 
-def _stored(node: Any, key: str) -> FeatureBlocks:
+def stored_features(node: Any, key: str) -> FeatureBlocks:
+    """Return the features in `node`, an array of a dataset that stays open, for writing anew."""
     return FeatureBlocks(
         key=key,
         dim=node.shape[1],

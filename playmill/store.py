@@ -3,7 +3,7 @@
 Nothing is written twice in place: a file appears whole (temporary name, fsync, link or rename).
 
     jobs/<job_id>/request.json     who asked for what; replaced when it is submitted again
-                  manifest.v1.json write-once
+                  manifest.v2.json write-once
                   failed.json cancelled.json published.json     how it ended
                   attempts/<step>.<n>.json (begun) and <step>.<n>.failed.json
     parts/<parts_key>/<chunk>/<attempt>/        zarr
@@ -12,6 +12,7 @@ Nothing is written twice in place: a file appears whole (temporary name, fsync, 
                       attempts/<chunk>.<n>.json and <chunk>.<n>.failed.json
     sessions/<folder>.json         which submission the published dataset of a session is of
     weights/<sha256>.<suffix>      weights files, by their digest
+    refusals/                      see refusals.py
 """
 
 from __future__ import annotations
@@ -28,10 +29,13 @@ from pathlib import Path
 from typing import Any
 
 from playmill.errors import PlaymillError
-from playmill.jobs import MAX_ATTEMPTS, Attempts, Commit, JobFacts, Request, Step
+from playmill.jobs import MAX_ATTEMPTS, Attempts, Commit, JobFacts, Needs, Request, Step
 from playmill.manifest import MANIFEST_VERSION, JobPlan, Manifest, file_digest
 from playmill.markers import fsync, put_if_absent, read_json, replace, temporary_beside
 from playmill.publication import locked
+
+ENDINGS = ("published", "failed", "cancelled")
+"""Markers of a job that has ended."""
 
 
 @lru_cache(maxsize=20_000)
@@ -44,6 +48,21 @@ def _parse_plan(path: Path, stamp: tuple[int, int]) -> JobPlan:
 def _parse_manifest(path: Path, stamp: tuple[int, int]) -> Manifest:
     """Read a manifest, which takes a while for a long recording; its chunks come in a row."""
     return Manifest.from_json(_present(path))
+
+
+@lru_cache(maxsize=20_000)
+def _parse_needs(path: Path, stamp: tuple[int, int]) -> Needs:
+    """Read what a request asks of workers, once for each time that it is written."""
+    return Needs.of(Request.from_json(_present(path)))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what tells one content of a file from the next; None: there is no file."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def _present(path: Path) -> dict[str, Any]:
@@ -110,24 +129,23 @@ class Store:
 
     def manifest(self, job_id: str) -> Manifest | None:
         """Return a job's manifest; None before it is planned."""
-        stamp = self._manifest_stamp(job_id)
+        stamp = _stamp(self._manifest_path(job_id))
         return None if stamp is None else _parse_manifest(self._manifest_path(job_id), stamp)
 
     def plan(self, job_id: str) -> JobPlan | None:
         """Return a job's manifest in short; None before it is planned."""
-        stamp = self._manifest_stamp(job_id)
+        stamp = _stamp(self._manifest_path(job_id))
         return None if stamp is None else _parse_plan(self._manifest_path(job_id), stamp)
 
     def _manifest_path(self, job_id: str) -> Path:
         # Another version of the software does not see it, and plans the job anew.
         return self.job_folder(job_id) / f"manifest.v{MANIFEST_VERSION}.json"
 
-    def _manifest_stamp(self, job_id: str) -> tuple[int, int] | None:
-        try:
-            stat = self._manifest_path(job_id).stat()
-        except FileNotFoundError:
-            return None
-        return stat.st_ino, stat.st_mtime_ns
+    def needs(self, job_id: str) -> Needs:
+        """Return what a job asks of workers; that of nothing in particular for an unknown job."""
+        path = self.job_folder(job_id) / "request.json"
+        stamp = _stamp(path)
+        return Needs() if stamp is None else _parse_needs(path, stamp)
 
     def put_manifest(self, job_id: str, manifest: Manifest) -> bool:
         """Store a manifest, once; say whether this call did."""
@@ -140,6 +158,11 @@ class Store:
     def end(self, job_id: str, name: str, value: dict[str, Any]) -> bool:
         """Put the marker "failed", "cancelled" or "published"; say whether it is new."""
         return put_if_absent(self.job_folder(job_id) / f"{name}.json", value)
+
+    def is_open(self, job_id: str) -> bool:
+        """Say whether a job has not ended."""
+        folder = self.job_folder(job_id)
+        return not any((folder / f"{name}.json").exists() for name in ENDINGS)
 
     def unpublish(self, job_id: str) -> None:
         """Take back a published marker whose dataset is no longer there."""
@@ -236,6 +259,14 @@ class Store:
         files = (path for folder in folders for path in folder.rglob("*"))
         return sum(path.lstat().st_size for path in files)
 
+    def losing_attempts(self, parts_key: str) -> Iterator[Path]:
+        """Yield the folders of attempts that no commit marker names (yet)."""
+        for folder in self._chunk_folders(parts_key):
+            commit = self.read_commit(parts_key, int(folder.name))
+            yield from (
+                path for path in folder.iterdir() if not commit or path.name != commit.attempt
+            )
+
     def _chunk_folders(self, parts_key: str) -> list[Path]:
         return [path for path in self._parts(parts_key).glob("[0-9]*") if path.is_dir()]
 
@@ -275,6 +306,12 @@ class Store:
     def _begun_path(self, step: Step, attempt: str) -> Path:
         prefix = self._attempt_prefix(step)
         return prefix.parent / f"{prefix.name}.{attempt.partition('-')[0]}.json"
+
+    def take_back_attempt(self, step: Step, attempt: str) -> None:
+        """Let a try not count: whoever began it cannot do the step, and leaves it to others."""
+        begun = self._begun_path(step, attempt)
+        if (read_json(begun) or {}).get("attempt") == attempt:
+            begun.unlink(missing_ok=True)
 
     def fail_attempt(self, step: Step, attempt: str, error: Exception, *, hopeless: bool) -> None:
         """Record why a try failed, unless attempts have been forgotten since it began."""
@@ -362,6 +399,7 @@ class Store:
             published=published,
             failed=failed["reason"] if failed else None,
             cancelled=cancelled,
+            needs=self.needs(job_id),
         )
 
     # Weights

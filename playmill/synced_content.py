@@ -72,6 +72,7 @@ def from_synced_data(
         pts_zero_us=0,
         timestamp_us=frame_us,
         flags=np.zeros(len(frame_us), np.uint8),
+        motion=None,
         events=events,
         alignment=alignment,
         actions=actions.build(frame_us, events, alignment),

@@ -94,7 +94,7 @@ def align(
     """
     order = None
     if bool((event_us[1:] < event_us[:-1]).any()):
-        order = np.argsort(event_us, kind="stable")
+        order = time_order(event_us)
         event_us = event_us[order]
     start, stop = event_ranges(
         frame_us, event_us, policy=policy, window_us=window_us, latency_us=latency_us
@@ -102,11 +102,12 @@ def align(
     counts = stop - start
     offsets = np.zeros(len(frame_us) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
-    events = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], counts)
+    frame = _owners(start, counts, len(event_us))
+    events = np.flatnonzero(frame >= 0)
     if order is not None:
         events = order[events]
-    frame = np.full(len(event_us), -1, np.int64)
-    frame[events] = np.repeat(np.arange(len(frame_us)), counts)
+        sorted_frame, frame = frame, np.empty_like(frame)
+        frame[order] = sorted_frame
     return Alignment(
         frame=frame,
         offsets=offsets,
@@ -115,6 +116,33 @@ def align(
         window_us=window_us,
         latency_us=latency_us,
     )
+
+
+def time_order(event_us: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the stable order of `event_us`, (M,) int64, as np.argsort does but faster."""
+    if not len(event_us):
+        return np.zeros(0, np.int64)
+    first, bits = int(event_us.min()), (len(event_us) - 1).bit_length()
+    if (int(event_us.max()) - first).bit_length() + bits > 63:
+        return np.argsort(event_us, kind="stable")
+    # Time and place in one integer: sorting values is several times as fast as sorting places.
+    packed = (event_us - first) << bits | np.arange(len(event_us))
+    packed.sort()
+    return np.asarray(packed & ((1 << bits) - 1))
+
+
+def _owners(
+    start: NDArray[np.int64], counts: NDArray[np.int64], num_events: int
+) -> NDArray[np.int64]:
+    """Return (M,) the frame of each of the ascending events, -1 where none."""
+    num_frames = len(start)
+    labels = np.full(2 * num_frames + 1, -1)
+    labels[1::2] = np.arange(num_frames)
+    lengths = np.zeros(2 * num_frames + 1, np.int64)
+    lengths[1::2] = counts
+    lengths[0::2] = np.diff(start, prepend=0, append=num_events)
+    lengths[2::2] -= counts  # what lies between a span and the next
+    return np.repeat(labels, lengths)
 
 
 def spans(
@@ -152,7 +180,12 @@ def event_ranges(
     """
     keys = _event_keys(event_us)
     start, stop = _bounds(frame_us, policy=policy, window_us=window_us, shift=_KEY - latency_us)
-    return np.searchsorted(keys, start), np.searchsorted(keys, stop)
+    begin = np.searchsorted(keys, start)
+    end = np.append(begin[1:], len(keys))
+    # Most spans end where the next begins, which has been looked up.
+    alone = np.flatnonzero(stop != np.append(start[1:], _UINT64_MAX))
+    end[alone] = np.searchsorted(keys, stop[alone])
+    return begin, end
 
 
 def events_until(
@@ -169,7 +202,7 @@ _KEY = 2**63 - 1
 
 
 def _event_keys(event_us: NDArray[np.int64]) -> NDArray[np.uint64]:
-    if len(event_us) and int(event_us.min()) == INT64_MIN:
+    if len(event_us) and int(event_us[0]) == INT64_MIN:
         raise ValueError(f"an event time is {INT64_MIN}, which stands for minus infinity")
     return event_us.astype(np.int64, copy=False).view(np.uint64) + np.uint64(_KEY)
 

@@ -23,9 +23,8 @@ from playmill.config import LINE_POLICY, POLICIES
 from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError
 from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents, Mask
+from playmill.row_reader import RowReader, blocks
 
-BLOCK_BYTES = 16 << 20
-"""What is held of a large array at a time."""
 FORMULA_FRAMES = 1 << 16
 """Frames whose times are computed at a time."""
 _UNREADABLE = (
@@ -177,7 +176,8 @@ def _bytes(dataset: Dataset) -> Iterator[str]:
         try:
             if node.chunks is not None and not _all_chunks_stored(node):
                 yield f"{path} lacks chunks, or has some without a checksum"
-            for block in _blocks(node):
+            node[:1], node[-1:]  # by HDF5; the rest is read directly where that can be
+            for block in RowReader(node).chunks():
                 if spec.layout == "features" and not _finite(block):
                     yield f"{path} holds values that are not finite"
                     break
@@ -201,20 +201,9 @@ def _all_chunks_stored(node: Any) -> bool:
     return len(found) == len(masks) == expected and not any(masks) and inside
 
 
-def _blocks(node: Any) -> Iterator[NDArray[Any]]:
-    """Yield the rows of an array in order, whole chunks at a time."""
-    if 0 in node.shape:
-        return
-    chunk = node.chunks[0] if node.chunks else len(node)
-    row_bytes = node.dtype.itemsize * prod(node.shape[1:])
-    rows = max(1, BLOCK_BYTES // (row_bytes * chunk)) * chunk
-    for start in range(0, len(node), rows):
-        yield node[start : start + rows]
-
-
 def _finite(block: NDArray[np.float16]) -> bool:
     """Say whether no value is infinite or NaN: no float16 whose exponent bits are all set."""
-    return not bool(((block.view(np.uint16) & 0x7C00) == 0x7C00).any())
+    return int((block.view(np.uint16) & 0x7FFF).max(initial=0)) < 0x7C00
 
 
 def text_digest(node: Any) -> str:
@@ -383,7 +372,7 @@ def _sync(dataset: Dataset) -> Iterator[str]:
 def _differs(dataset: Dataset, path: str, expected: NDArray[Any]) -> Iterator[str]:
     node, start = dataset.h5[path], 0
     same = node.shape == expected.shape
-    for block in _blocks(node):
+    for block in blocks(node):
         same = same and np.array_equal(block, expected[start : start + len(block)])
         start += len(block)
     if not same:

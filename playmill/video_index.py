@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -26,8 +27,8 @@ from playmill.keyframes import UNIT_RULES, key_reader
 from playmill.missing_pts import NO_TIME, repair_pts
 from playmill.source_file import READ_BYTES, SourceFile
 
-STILL_NAME = re.compile(r"([0-9]{1,18})\.(png|jpg|jpeg)", re.IGNORECASE | re.ASCII)
-"""Name of a still picture: its time in microseconds."""
+STILL_NAME = re.compile(r"([0-9]{1,18})\.(png|jpg|jpeg|npy)", re.IGNORECASE | re.ASCII)
+"""Name of a still picture: its time in microseconds, or its index."""
 
 CLOCK_MARK = re.compile(rb"[0-9]{19}")
 """A wall clock in nanoseconds as text, as OWAMcap's recorder writes one a second."""
@@ -313,8 +314,8 @@ def _index_stills(folder: Path, on_progress: Callable[[], None] | None) -> Video
             str(folder),
             "",
             "no still picture",
-            "files named <microseconds>.png or .jpg",
-            "Name each picture by its time in microseconds.",
+            "files named <microseconds>.png, .jpg or .npy",
+            "Name each picture by its time in microseconds, or by its index with video.fps.",
         )
     total = hashlib.sha256()
     sizes = []
@@ -349,11 +350,35 @@ def _index_stills(folder: Path, on_progress: Callable[[], None] | None) -> Video
     )
 
 
+def read_npy(file: SourceFile) -> NDArray[np.uint8]:
+    """Return the picture in a .npy file: (H, W, 3) RGB; gray is repeated, alpha is dropped.
+
+    Raises:
+        ValueError: it is no array of numpy's format, or no picture.
+    """
+    file.seek(0)
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0
+    shape, by_column, dtype = (
+        read_header(file) if version == (1, 0) else np.lib.format.read_array_header_2_0(file)
+    )
+    sides = (*shape, 1)[:3] if len(shape) == 2 else shape
+    if dtype != np.uint8 or len(sides) != 3 or sides[2] not in (1, 3, 4) or 0 in shape:
+        raise ValueError(f"an array of {dtype} {shape}, which is no picture")
+    data = file.read(math.prod(shape))
+    if len(data) < math.prod(shape):
+        raise ValueError("an array that is cut off")
+    picture = np.frombuffer(data, np.uint8).reshape(sides, order="F" if by_column else "C")
+    return np.ascontiguousarray(np.broadcast_to(picture[..., :3], (*sides[:2], 3)))
+
+
 def _first_size(stills: list[tuple[int, Path]]) -> tuple[str, int, int]:
     """Return codec, width and height of the first still whose header can be read."""
     for _, path in stills:
         with SourceFile(path) as file:
             try:
+                if path.suffix.lower() == ".npy":
+                    return "npy", *reversed(read_npy(file).shape[:2])
                 with av.open(file, mode="r") as container:
                     context = container.streams.video[0].codec_context
                     if context.width and context.height:

@@ -10,11 +10,11 @@ from typing import Any
 from celery import Celery
 from kombu import Exchange, Queue
 
+from tasks.queues import CPU, QUEUES
 from tasks.settings import Settings, forget_celery_variables
 
 KEY_PREFIX = "playmill:"
 """Stands before every key of ours in Redis."""
-GPU_QUEUE, CPU_QUEUE = "gpu", "cpu"
 VISIBILITY_TIMEOUT_S = 12 * 3600
 """Longer than any task may run: redelivery is `reconcile`'s work, which knows better."""
 
@@ -46,6 +46,8 @@ def configuration(broker_url: str) -> dict[str, Any]:
             "socket_timeout": 30,
             "health_check_interval": 25,
             "retry_on_timeout": True,
+            # In the order in which a worker was given its queues: what is urgent comes first.
+            "queue_order_strategy": "priority",
         }
         | ({} if socket else {"socket_keepalive": True}),
         "broker_connection_retry_on_startup": True,
@@ -53,11 +55,8 @@ def configuration(broker_url: str) -> dict[str, Any]:
         "task_create_missing_queues": False,
         # Each queue has an exchange of its own; without one all would share the default queue's,
         # and every message would go to both.
-        "task_queues": [
-            Queue(name, Exchange(name), routing_key=name) for name in (GPU_QUEUE, CPU_QUEUE)
-        ],
-        "task_default_queue": CPU_QUEUE,
-        "task_routes": {"playmill.extract": {"queue": GPU_QUEUE, "routing_key": GPU_QUEUE}},
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
+        "task_default_queue": CPU,
         # Nothing that forks may have touched CUDA; a child that imports torch is slow to come up.
         "worker_pool": "prefork",
         "worker_concurrency": 1,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 
 from playmill import failpoints
 from playmill.errors import DatasetError, RecordingError
 from playmill.jobs import Step, open_steps
 from playmill.store import Store
-from tasks import broker
+from tasks import broker, fit
 from tasks.advance import advance
 from tasks.app import settings
 
@@ -30,7 +31,12 @@ def attempt(step: Step, work: Callable[[Store, str], None]) -> None:
     """
     store = Store(settings().store)
     failpoints.reached(f"{step.verb}:received")
-    if step in open_steps(store.facts(step.job_id)):
+    facts = store.facts(step.job_id)
+    if step in open_steps(facts) and fit.has_refused(facts.fit):
+        # Somebody else may be about to take it: he gets a moment before we send it again.
+        time.sleep(fit.PAUSE_S)
+        broker.forget_sent(step)
+    elif step in open_steps(facts):
         with broker.leased(step) as lease:
             if lease is None:
                 return
@@ -38,13 +44,20 @@ def attempt(step: Step, work: Callable[[Store, str], None]) -> None:
             broker.forget_sent(step)
             # Asked again: the lease may have become free because the step was finished.
             if step in open_steps(store.facts(step.job_id)):
-                _try(store, step, lease, work)
+                _try(store, step, lease, work, kind=facts.fit)
     failpoints.reached(f"{step.verb}:released")
     advance(store, [step.job_id])
     failpoints.reached(f"{step.verb}:advanced")
 
 
-def _try(store: Store, step: Step, lease: broker.Lease, work: Callable[[Store, str], None]) -> None:
+def _try(
+    store: Store,
+    step: Step,
+    lease: broker.Lease,
+    work: Callable[[Store, str], None],
+    *,
+    kind: str,
+) -> None:
     name = store.begin_attempt(step, who=f"{socket.gethostname()}:{os.getpid()}")
     if name is None:
         return
@@ -54,6 +67,10 @@ def _try(store: Store, step: Step, lease: broker.Lease, work: Callable[[Store, s
     try:
         work(store, name)
         failpoints.reached(f"{step.verb}:worked")
+    except fit.Misfit as error:
+        # Counted until here, so that a worker that dies of what it loads is counted too.
+        store.take_back_attempt(step, name)
+        fit.say_no(store, kind, error, place=place)
     except Exception as error:
         log.exception("%s failed in attempt %s", step.name, name, extra=place)
         store.fail_attempt(step, name, error, hopeless=isinstance(error, HOPELESS))

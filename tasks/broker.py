@@ -9,20 +9,24 @@ import contextlib
 import json
 import logging
 import secrets
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 import redis
 from kombu.exceptions import OperationalError
 
-from playmill.jobs import Step
-from tasks.app import CPU_QUEUE, GPU_QUEUE, KEY_PREFIX, app, settings
+from playmill.jobs import Needs, Step
+from tasks.app import KEY_PREFIX, app, settings
+from tasks.queues import QUEUES, is_urgent
 
 log = logging.getLogger(__name__)
 
 MAX_WAITING_INGESTS = 8
 _LEASE, _SENT = f"{KEY_PREFIX}lease:", f"{KEY_PREFIX}sent:"
+_SENT_URGENT = f"{KEY_PREFIX}sent-urgent:"
 
 # Redis may have been emptied meanwhile: a lease that nobody has is taken again.
 _RENEW = """
@@ -100,20 +104,67 @@ def leased(step: Step) -> Iterator[Lease | None]:
         lease.release()
 
 
-def running() -> frozenset[str]:
-    """Return the names of all steps that somebody holds a lease on."""
-    keys = client().scan_iter(match=f"{_LEASE}*", count=1000)
-    return frozenset(key.decode()[len(_LEASE) :] for key in keys)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """What Redis knew at one moment."""
+
+    running: frozenset[str] = frozenset()
+    """Names of all steps that somebody holds a lease on."""
+    waiting: frozenset[str] = frozenset()
+    """Names of all steps that lie in a queue, or were sent a moment ago."""
+    urgent: frozenset[str] = frozenset()
+    """Those of them that went to a queue of urgent work."""
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    """Messages in each queue."""
+
+    def waiting_for(self, needs: Needs) -> frozenset[str]:
+        """Return what need not be sent: what has become urgent is sent again."""
+        return self.urgent if needs.urgent else self.waiting
+
+    def room(self, queue: str, verb: str) -> int:
+        """Return how many more steps of a verb a queue should take."""
+        return _limit(verb) - self.lengths.get(queue, 0)
 
 
-def waiting() -> frozenset[str]:
-    """Return the names of all steps that lie in the queues, or were sent a moment ago."""
-    names = {key.decode()[len(_SENT) :] for key in client().scan_iter(f"{_SENT}*", count=1000)}
-    for queue in (GPU_QUEUE, CPU_QUEUE):
-        for message in client().lrange(KEY_PREFIX + queue, 0, -1):
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                names.add(json.loads(message)["headers"]["id"])
-    return frozenset(names)
+def look() -> Snapshot:
+    """Ask Redis what runs, and what waits."""
+    running, waiting, urgent = set(), set(), set()
+    for key in client().scan_iter(match=f"{KEY_PREFIX}*:*:*", count=1000):
+        name = key.decode()
+        if name.startswith(_LEASE):
+            running.add(name.removeprefix(_LEASE))
+        elif name.startswith(_SENT):
+            waiting.add(name.removeprefix(_SENT))
+        elif name.startswith(_SENT_URGENT):
+            urgent.add(name.removeprefix(_SENT_URGENT))
+    with client().pipeline(transaction=False) as pipe:
+        for queue in QUEUES:
+            pipe.lrange(KEY_PREFIX + queue, 0, -1)
+        contents = dict(zip(QUEUES, pipe.execute(), strict=True))
+    for queue, messages in contents.items():
+        (urgent if is_urgent(queue) else waiting).update(filter(None, map(_name, messages)))
+    return Snapshot(
+        running=frozenset(running),
+        waiting=frozenset(waiting | urgent),
+        urgent=frozenset(urgent),
+        lengths={queue: len(messages) for queue, messages in contents.items()},
+    )
+
+
+def _name(message: bytes) -> str | None:
+    try:
+        return str(json.loads(message)["headers"]["id"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def running_or_none() -> frozenset[str]:
+    """Return the names of all steps under a lease, or nothing where Redis cannot be asked."""
+    try:
+        keys = client().scan_iter(match=f"{_LEASE}*", count=1000)
+        return frozenset(key.decode().removeprefix(_LEASE) for key in keys)
+    except (redis.RedisError, ValueError):
+        return frozenset()
 
 
 def length(queue: str) -> int:
@@ -121,34 +172,35 @@ def length(queue: str) -> int:
     return int(client().llen(KEY_PREFIX + queue))
 
 
-def room() -> dict[str, int]:
-    """Return how many more steps of each verb the queues should take."""
-    return {
-        "extract": settings().max_waiting - length(GPU_QUEUE),
-        # Few: consolidations stand in line behind them.
-        "ingest": MAX_WAITING_INGESTS - length(CPU_QUEUE),
-    }
+def _limit(verb: str) -> int:
+    if verb == "extract":
+        return settings().max_waiting
+    # Consolidations wait for nobody: what is finished first is out of the way. Ingests are few, as
+    # consolidations stand in line behind them.
+    return MAX_WAITING_INGESTS if verb == "ingest" else sys.maxsize
 
 
-def hungry() -> bool:
+def hungry(queue: str, verb: str) -> bool:
     """Say whether a queue is less than half full, so that workers may soon want for work."""
-    room_now = room()
-    return (
-        2 * room_now["extract"] > settings().max_waiting
-        or 2 * room_now["ingest"] > MAX_WAITING_INGESTS
-    )
+    return 2 * length(queue) < _limit(verb)
 
 
-def send(step: Step, *, time_limit_s: float | None = None) -> None:
-    """Put a step on its queue, unless that was done a moment ago."""
+def send(step: Step, queue: str, *, time_limit_s: float | None = None) -> None:
+    """Put a step on a queue, unless that was done a moment ago."""
     # Not again for as long as a lease lasts: its message may be between two hands.
-    if not client().set(_SENT + step.name, "1", nx=True, px=_lease_ms()):
+    mark = (_SENT_URGENT if is_urgent(queue) else _SENT) + step.name
+    if not client().set(mark, "1", nx=True, px=_lease_ms()):
         return
     args = [step.job_id] if step.chunk_index is None else [step.job_id, step.chunk_index]
     try:
         # Not retried here: whoever sends may be the one who has to start Redis again.
         app.send_task(
-            f"playmill.{step.verb}", args, task_id=step.name, time_limit=time_limit_s, retry=False
+            f"playmill.{step.verb}",
+            args,
+            queue=queue,
+            task_id=step.name,
+            time_limit=time_limit_s,
+            retry=False,
         )
     except OperationalError as error:
         forget_sent(step)
@@ -158,12 +210,4 @@ def send(step: Step, *, time_limit_s: float | None = None) -> None:
 def forget_sent(step: Step) -> None:
     """Let a step be sent again at once: its message has arrived."""
     with contextlib.suppress(redis.RedisError):
-        client().delete(_SENT + step.name)
-
-
-def running_or_none() -> frozenset[str]:
-    """Return `running()`, or nothing where Redis cannot be asked."""
-    try:
-        return running()
-    except (redis.RedisError, ValueError):
-        return frozenset()
+        client().delete(_SENT + step.name, _SENT_URGENT + step.name)

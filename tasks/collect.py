@@ -47,6 +47,21 @@ def collect(store: Store, garbage: Garbage) -> None:
         store.collect_parts(garbage.parts_key, dataset=garbage.dataset)
 
 
+def drop_parts_of(store: Store, job_id: str, datasets: Path) -> str:
+    """Delete a job's parts, unless an open job needs them; return what was done, for people."""
+    parts_key = _parts_key(store, job_id)
+    if parts_key is None:
+        return "has no parts yet"
+    for other in store.job_ids():
+        if other != job_id and _parts_key(store, other) == parts_key and store.is_open(other):
+            return f"parts kept: job {other[:12]}, which is open, shares them"
+    sharing = (other for other in store.job_ids() if _parts_key(store, other) == parts_key)
+    dataset = next(filter(None, (_held_by(store, other, datasets) for other in sharing)), None)
+    num_bytes = store.parts_bytes(parts_key)
+    collect(store, Garbage(parts_key, dataset, num_bytes))
+    return f"{num_bytes / 1e6:.1f} MB of parts deleted"
+
+
 def _parts_key(store: Store, job_id: str) -> str | None:
     plan = store.plan(job_id)
     return None if plan is None else plan.parts_key

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from playmill import failpoints
 from playmill.config import PipelineConfig
-from playmill.errors import EncoderError
+from playmill.errors import EncoderUnavailable
 from playmill.jobs import Step
 from playmill.manifest import check_unchanged
 from playmill.store import Store
 from tasks.app import app, settings
 from tasks.attempt import attempt
+from tasks.fit import needed_here
 from tasks.ingest import recording_of
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ def extract(job_id: str, chunk_index: int) -> None:
     def work(store: Store, name: str) -> None:
         request = store.request(job_id)
         recording = recording_of(request)
-        extractor = _extractor(store, manifest.config)
-        _check_weights(extractor, manifest.config.encoder, manifest.weights_digest)
+        with needed_here():
+            extractor = _extractor(store, manifest.config)
+            _check_weights(extractor, manifest.config.encoder, manifest.weights_digest)
         chunk = manifest.chunks[chunk_index]
         folder = store.part_folder(parts_key, chunk_index, name)
         won = False
@@ -70,7 +72,7 @@ def _extractor(store: Store, config: PipelineConfig) -> Extractor:
         config.device_class,
         config.precision,
         config.batch_size,
-        config.num_threads,
+        config.num_passes,
     )
 
 
@@ -82,7 +84,7 @@ def _load(
     device: str,
     precision: str,
     batch_size: int,
-    num_threads: int,
+    num_passes: int,
 ) -> Extractor:
     """Load the backbone once a process; another configuration takes its place."""
     # torch is imported here, in the process that extracts, and in none that only sends messages.
@@ -96,17 +98,17 @@ def _load(
         encoders.load(encoder, weights=weights, device=device),
         precision=precision,
         batch_size=batch_size,
-        num_threads=num_threads,
+        num_threads=1,
     )
-    return Extractor(processor, DecodeProcess())
+    return Extractor(processor, DecodeProcess(), num_passes)
 
 
 def _check_weights(extractor: Extractor, encoder: str, expected: str) -> None:
     spec = extractor.processor.spec
     loaded = "" if spec is None else spec.weights_digest
     if loaded != expected:
-        raise EncoderError(
+        raise EncoderUnavailable(
             encoder,
             f"this worker loaded weights {loaded[:12]}, the job was planned with {expected[:12]}",
-            "Give all hosts the same weights, and submit again.",
+            "Give all hosts the same version; or submit the recording again, to plan it anew.",
         )

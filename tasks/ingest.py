@@ -12,6 +12,7 @@ from playmill.recording import Recording, read_recording
 from playmill.store import Store
 from tasks.app import app, settings
 from tasks.attempt import attempt
+from tasks.fit import Misfit, needed_here
 
 
 @app.task(name="playmill.ingest")
@@ -24,16 +25,19 @@ def ingest(job_id: str) -> None:
         request = store.request(job_id)
         recording = recording_of(request)
         config = request.config
-        spec = encoders.describe(config.encoder, store.weights(config.weights_digest))
+        weights = store.weights(config.weights_digest)
+        with needed_here():
+            spec = encoders.describe(config.encoder, weights)
         with DecodeProcess() as decoder:
             manifest = make_manifest(recording, config, index=decoder.index, encoder=spec)
         check_unchanged(recording, request.sources)
-        failpoints.reached("ingest:before-manifest")
-        is_new = store.put_manifest(job_id, manifest)
-        failpoints.reached("ingest:after-manifest")
-        if is_new:
-            # Whoever asks for this video gets all the tries, whatever became of it before.
+        if store.plan(job_id) is None:
+            # Whoever asks for this video gets all the tries, whatever became of it before. First,
+            # as nobody would do it after a death between the two.
             store.forget_part_attempts(manifest.parts_key)
+        failpoints.reached("ingest:before-manifest")
+        store.put_manifest(job_id, manifest)
+        failpoints.reached("ingest:after-manifest")
 
     attempt(Step(verb="ingest", job_id=job_id), work)
 
@@ -43,7 +47,10 @@ def recording_of(request: Request) -> Recording:
 
     Raises:
         RecordingError: it is unsound, or not what was submitted.
+        Misfit: this host does not know its root.
     """
+    if request.recording.root not in settings().roots.folders:
+        raise Misfit(f"PLAYMILL_ROOTS of this worker has no root {request.recording.root!r}")
     recording = read_recording(
         settings().roots.resolve(request.recording),
         identity=request.recording.path,

@@ -8,6 +8,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from playmill import failpoints
 from playmill import nightly as nights
 from playmill.config import PipelineConfig
 from playmill.encoders import check_name
@@ -75,7 +76,9 @@ def begin(store: Store, chosen: Settings, *, nominal_s: int, now_s: float) -> ni
         skip=[chosen.datasets],
     )
     found = nights.Night.of(findings, nominal_s=nominal_s, started_s=now_s)
+    failpoints.reached("nightly:before-claim")
     night = nights.claim(store, found)
+    failpoints.reached("nightly:claimed")
     nights.submit(store, night)
     log.info(
         "nightly run %s: %d submitted, %d left for another night",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from playmill.config import PipelineConfig
@@ -14,7 +15,9 @@ from playmill.roots import Roots
 from playmill.store import Store
 
 
-def make_request(path: Path, config: PipelineConfig, roots: Roots) -> Request:
+def make_request(
+    path: Path, config: PipelineConfig, roots: Roots, *, urgent: bool = False
+) -> Request:
     """Look at a recording's files and write down what is wanted of it; reads no video.
 
     A recording that is unsound gets a request all the same: its job says what is wrong.
@@ -27,7 +30,14 @@ def make_request(path: Path, config: PipelineConfig, roots: Roots) -> Request:
     except (RecordingError, OSError):
         broken = path / SESSION_FILE if path.is_dir() else path
         session_id, sources = None, _as_far_as_it_is_there(broken, path)
-    return Request.make(place, sources, config, submitted_ns=time.time_ns(), session_id=session_id)
+    return Request.make(
+        place,
+        sources,
+        config,
+        submitted_ns=time.time_ns(),
+        session_id=session_id,
+        urgent=urgent,
+    )
 
 
 def _as_far_as_it_is_there(path: Path, base: Path) -> tuple[SourceFile, ...]:
@@ -38,12 +48,17 @@ def _as_far_as_it_is_there(path: Path, base: Path) -> tuple[SourceFile, ...]:
 
 
 def submit(store: Store, request: Request, *, datasets: Path) -> None:
-    """Store a request, unless its dataset is published and still there."""
+    """Store a request, unless its dataset is published and still there.
+
+    What is urgent stays so until it has ended, whoever submits it again.
+    """
     published = store.ending(request.job_id, "published")
     if published is not None:
         if _dataset_key(datasets / published["dataset"]) == published["dataset_key"]:
             return
         store.unpublish(request.job_id)
+    if store.needs(request.job_id).urgent and store.is_open(request.job_id):
+        request = replace(request, urgent=True)
     store.submit(request)
 
 

@@ -20,20 +20,27 @@ from playmill.errors import PlaymillError
 from playmill.nightly import note_schedule
 from playmill.store import Store
 from tasks import broker
+from tasks.advance import Line
 from tasks.app import settings
 from tasks.nightly import TICK_S, read_config, tick
 from tasks.reconcile import reconcile
+from tasks.settings import armed_failpoints
 from workers import logs
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 2.0
 """Pause between two looks at the queues."""
+REST = 4.0
+"""Pause after an early reconciliation, in times of how long it took: a long list of jobs on a slow
+disk must not keep beat, and the disk, busy all the time."""
 
 
 def main() -> int:
     """Tick until TERM or INT."""
     logs.configure()
+    for failpoint in armed_failpoints():
+        failpoint.arm()
     chosen, store = settings(), Store(settings().store)
     stopped = threading.Event()
 
@@ -65,14 +72,22 @@ class Reconciler:
 
     def __init__(self, store: Store, period_s: float) -> None:
         self._store, self._period_s = store, period_s
-        self._open_jobs, self._done_s = 0, -period_s
+        self._wanting: set[Line] = set()
+        self._done_s, self._rest_s = -period_s, 0.0
 
     def look(self) -> None:
         """Reconcile, if there is a reason to."""
-        due = time.monotonic() - self._done_s >= self._period_s
-        if due or (self._open_jobs and broker.hungry()):
-            self._open_jobs = reconcile(self._store)
-            self._done_s = time.monotonic()
+        since_s = time.monotonic() - self._done_s
+        if since_s < self._period_s and (since_s < self._rest_s or not self._any_hungry()):
+            return
+        started_s = time.monotonic()
+        _, self._wanting = reconcile(self._store)
+        self._done_s = time.monotonic()
+        self._rest_s = REST * (self._done_s - started_s)
+
+    def _any_hungry(self) -> bool:
+        """Say whether a queue runs low for which there is more on the store."""
+        return any(broker.hungry(queue, verb) for queue, verb in self._wanting)
 
 
 def every(period_s: float, work: Callable[[], object], stopped: threading.Event) -> None:

@@ -8,27 +8,29 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import redis
 import typer
 from rich.console import Console
 
 from playmill.errors import PlaymillError, UsageError
-from playmill.jobs import OPEN_STATES, state_of
+from playmill.jobs import OPEN_STATES, JobFacts, state_of
 from playmill.options import Wanted, takes_config
 from playmill.recording import discover
+from playmill.refusals import forget as forget_refusals
 from playmill.store import Store
 from tasks import app as tasks_app
 from tasks import broker
 from tasks.advance import advance, open_jobs
-from tasks.collect import collect, find_garbage
+from tasks.collect import collect, drop_parts_of, find_garbage
+from tasks.leftovers import STALE_S, find_leftovers, sweep
 from tasks.nightly import begin, finish, go_on
 from tasks.reconcile import reconcile as reconcile_store
 from tasks.settings import Settings
@@ -42,10 +44,11 @@ from workers.mill import (
     locked,
     visible_gpus,
 )
-from workers.outcome import outcomes, print_rows
+from workers.outcome import Row, outcome, outcomes, print_json, print_outline, print_rows
 from workers.processes import PROJECT, Process, python_path, worker_command
 from workers.progress import ProgressView
 from workers.supervisor import supervise
+from workers.waiting import Waiting
 
 Paths = Annotated[
     list[Path],
@@ -108,7 +111,7 @@ def run(
                 interrupted = True
                 console.print("stopping after the chunk in hand; interrupt again to stop at once")
                 _stop(mill)
-        rows = outcomes(store, job_ids, mill.settings)
+        rows = list(outcomes(store, job_ids, mill.settings))
     _finish(rows, as_json=as_json, console=console, interrupted=interrupted)
 
 
@@ -116,6 +119,9 @@ def run(
 def submit(
     paths: Paths,
     wanted: Wanted,
+    urgent: Annotated[
+        bool, typer.Option("--urgent", help="Before all that is not, also if submitted already.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all have ended.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -125,19 +131,42 @@ def submit(
     for path in paths:
         # Wrong usage is found before anything is submitted.
         next(discover([path], skip=[settings.datasets]))
-    job_ids = []
-    for path in discover(paths, skip=[settings.datasets]):
-        request = make_request(path, config, settings.roots)
-        submit_request(store, request, datasets=settings.datasets)
-        job_ids.append(request.job_id)
-    with _broker_errors():
-        reconcile_store(store)
+
+    def submitted() -> Iterator[str]:
+        for path in discover(paths, skip=[settings.datasets]):
+            request = make_request(path, config, settings.roots, urgent=urgent)
+            submit_request(store, request, datasets=settings.datasets)
+            yield request.job_id
+
     console = Console(stderr=True)
-    if wait:
-        with _interruptible():
-            _wait(store, settings, job_ids, console)
-    rows = outcomes(store, job_ids, settings)
-    _finish(rows, as_json=as_json, console=console)
+    if not wait:
+        # One recording at a time: there may be more of them than is good to hold.
+        rows = (outcome(store, job_id, settings) for job_id in submitted())
+        with _sending_afterwards(store, settings, console):
+            _finish(rows, as_json=as_json, console=console)
+        return
+    with _sending_afterwards(store, settings, console):
+        job_ids = list(submitted())
+    with _interruptible():
+        _wait(store, settings, job_ids, console)
+    _finish(outcomes(store, job_ids, settings), as_json=as_json, console=console)
+
+
+@contextmanager
+def _sending_afterwards(store: Store, settings: Settings, console: Console) -> Iterator[None]:
+    """Send what the block has submitted, however it ends, and say what it will wait for."""
+    try:
+        yield
+    finally:
+        with _broker_errors():
+            waiting = Waiting(store, shown_broker_url=settings.shown_broker_url)
+            reconcile_store(store, tell=waiting.note)
+            _hint(waiting, console)
+
+
+def _hint(waiting: Waiting, console: Console) -> None:
+    for line in waiting.lines():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _wait(store: Store, settings: Settings, job_ids: Sequence[str], console: Console) -> None:
@@ -146,10 +175,21 @@ def _wait(store: Store, settings: Settings, job_ids: Sequence[str], console: Con
         while still_open:
             # Anyone may reconcile; a Redis that is away is waited for.
             with suppress(redis.RedisError):
-                facts = advance(store, still_open)
+                facts: list[JobFacts] = []
+                advance(store, still_open, tell=facts.append)
                 view.update(facts)
+                _show_waiting(view, store, settings, facts)
                 still_open = [fact.job_id for fact in facts if state_of(fact) in OPEN_STATES]
             time.sleep(settings.reconcile_s if len(still_open) > 100 else WAIT_S)
+
+
+def _show_waiting(
+    view: ProgressView, store: Store, settings: Settings, known: Iterable[JobFacts]
+) -> None:
+    waiting = Waiting(store, shown_broker_url=settings.shown_broker_url)
+    for facts in known:
+        waiting.note(facts)
+    view.hint(waiting.lines())
 
 
 def status(
@@ -160,16 +200,21 @@ def status(
     """Show jobs: their states, progress, and why some failed."""
     settings, store = _look(datasets)
     job_ids = _find_jobs(store, jobs) if jobs else _by_age(store)
-    rows = outcomes(store, job_ids, settings)
+    # Nobody listens to a folder that `playmill run` worked in.
+    shown = settings.shown_broker_url
+    waiting = Waiting(store, shown_broker_url=shown) if datasets is None else None
+    rows = outcomes(store, job_ids, settings, waiting=waiting)
     if as_json:
-        print(json.dumps(rows))
-    else:
-        print_rows(rows, Console())
+        print_json(rows)
+        return
+    print_rows(rows, Console())
+    if waiting is not None:
+        _hint(waiting, Console())
 
 
 def watch() -> None:
     """Show the jobs that are open, until none is; an interrupt ends the watching alone."""
-    _, store = _connect(need_broker=False)
+    settings, store = _connect(need_broker=False)
     console = Console(stderr=True)
     job_ids = open_jobs(store)
     if not job_ids:
@@ -180,6 +225,7 @@ def watch() -> None:
             running = broker.running_or_none()
             known = [store.facts(job_id, running=running) for job_id in job_ids]
             view.update(known)
+            _show_waiting(view, store, settings, known)
             job_ids = [facts.job_id for facts in known if state_of(facts) in OPEN_STATES]
             time.sleep(WAIT_S)
 
@@ -198,19 +244,28 @@ def retry(jobs: Jobs) -> None:
         advance(store, job_ids)
 
 
-def cancel(jobs: Jobs) -> None:
-    """Stop jobs; chunks in hand are finished, parts are kept."""
-    _, store = _connect(need_broker=False)
+def cancel(
+    jobs: Jobs,
+    drop_parts: Annotated[
+        bool,
+        typer.Option("--drop-parts", help="Delete what they have extracted, if no other needs it."),
+    ] = False,
+) -> None:
+    """Stop jobs; chunks in hand are finished, and parts are kept unless told otherwise."""
+    settings, store = _connect(need_broker=False)
     for job_id in _find_jobs(store, jobs):
-        if state_of(store.facts(job_id)) in OPEN_STATES:
+        if store.is_open(job_id):
             store.end(job_id, "cancelled", {"reason": "cancelled by hand"})
+        if drop_parts:
+            print(f"{job_id[:12]}  {drop_parts_of(store, job_id, settings.datasets)}")
 
 
 def reconcile() -> None:
     """Compare what is done with what should be, and send what is missing, once."""
     _, store = _connect()
     with _broker_errors():
-        print(f"{reconcile_store(store)} open jobs")
+        num_jobs, _ = reconcile_store(store)
+    print(f"{num_jobs} open jobs")
 
 
 def nightly(
@@ -238,7 +293,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
     datasets: LocalDatasets = None,
 ) -> None:
-    """Delete parts that a published dataset holds, and parts that nobody waits for."""
+    """Delete parts that a published dataset holds or nobody waits for, and what the killed left."""
     settings, store = _look(datasets)
     total = 0
     for garbage in list(find_garbage(store, settings.datasets, now_s=time.time())):
@@ -247,6 +302,16 @@ def gc(
         print(f"{garbage.parts_key[:12]}  {garbage.bytes / 1e6:.1f} MB  {why}")
         if not dry_run:
             collect(store, garbage)
+    leftovers = find_leftovers(
+        store, settings.datasets, running=broker.running_or_none(), now_s=time.time()
+    )
+    for leftover in list(leftovers):
+        total += leftover.bytes
+        print(f"{leftover.path}  {leftover.bytes / 1e6:.1f} MB  left by somebody who was killed")
+        if not dry_run:
+            sweep(leftover)
+    if not dry_run:
+        forget_refusals(store.root, older_s=time.time() - STALE_S)
     print(f"{total / 1e6:.1f} MB {'would be' if dry_run else 'were'} deleted")
 
 
@@ -263,13 +328,14 @@ def worker(
     settings, _ = _connect()
     name = name or f"{queue}{os.getpid()}"
     gpus = visible_gpus() if queue == "gpu" and settings.device != "cpu" else []
+    device = "cuda" if gpus or settings.device == "cuda" else "cpu"
     if len(gpus) < 2:
-        _become(worker_command(queue, name=name))
+        _become(worker_command(queue, name=name, device=device))
     env = settings.to_env()
     processes = [
         Process(
             f"{name}-{gpu}",
-            worker_command(queue, name=f"{name}-{gpu}"),
+            worker_command(queue, name=f"{name}-{gpu}", device=device),
             env | {"CUDA_VISIBLE_DEVICES": gpu},
         )
         for gpu in gpus
@@ -393,15 +459,12 @@ def _stop(mill: LocalMill) -> None:
 
 
 def _finish(
-    rows: list[dict[str, Any]], *, as_json: bool, console: Console, interrupted: bool = False
+    rows: Iterable[Row], *, as_json: bool, console: Console, interrupted: bool = False
 ) -> None:
     """Print the rows and end with the status that they call for."""
-    if as_json:
-        print(json.dumps(rows))
-    else:
-        print_rows(rows, Console())
+    states = print_json(rows) if as_json else print_outline(rows, Console())
     if interrupted:
         console.print("interrupted; the same command goes on where this one stopped")
         raise typer.Exit(130)
-    if any(row["state"] in ("failed", "cancelled") for row in rows):
+    if states["failed"] or states["cancelled"]:
         raise typer.Exit(1)

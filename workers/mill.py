@@ -16,11 +16,11 @@ from types import TracebackType
 import redis
 
 from playmill.errors import UsageError
-from playmill.jobs import JobFacts
+from playmill.jobs import Fail, JobFacts
 from playmill.roots import Roots
 from playmill.store import Store
 from tasks import app as tasks_app
-from tasks.advance import advance
+from tasks.advance import advance, fail
 from tasks.settings import Settings, cuda_visible_devices
 from workers.processes import Process, worker_command
 from workers.redis_server import find_redis_server, redis_command, wait_for_redis
@@ -85,7 +85,8 @@ class LocalMill:
         for number in range(num_workers):
             name = f"gpu{number}"
             own = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
-            self._workers.append(self._process(name, worker_command("gpu", name=name), env | own))
+            command = worker_command("gpu", name=name, device=device)
+            self._workers.append(self._process(name, command, env | own))
 
     def _process(self, name: str, command: list[str], env: dict[str, str]) -> Process:
         return Process(name, command, env, self.logs / f"{name}.log")
@@ -113,20 +114,25 @@ class LocalMill:
         Raises:
             MillBroken: a process dies again and again.
         """
-        known = [self.store.facts(job_id) for job_id in job_ids]
-        report(known)
-        open_jobs = [facts.job_id for facts in known if not _ended(facts)]
+        at_first = [self.store.facts(job_id) for job_id in job_ids]
+        report(at_first)
+        open_jobs = [facts.job_id for facts in at_first if not _ended(facts)]
         if open_jobs:
             self.start()
         reconciled = 0.0
         while open_jobs:
             for process in self._processes:
                 process.revive()
-            known = []
+            known: list[JobFacts] = []
             if time.monotonic() - reconciled >= RECONCILE_S:
                 # Redis may be on its way up again; what cannot be sent now is sent next time.
                 with contextlib.suppress(redis.RedisError):
-                    known = advance(self.store, open_jobs)
+                    advance(self.store, open_jobs, tell=known.append)
+                    for facts in known:
+                        if facts.refused:
+                            # There are no workers here but these, and they are all alike.
+                            reason = facts.refused[0].reason
+                            fail(self.store, Fail(job_id=facts.job_id, reason=reason))
                     reconciled = time.monotonic()
             elif len(open_jobs) < MANY:
                 known = [self.store.facts(job_id) for job_id in open_jobs]

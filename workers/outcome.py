@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -13,26 +16,46 @@ from playmill.jobs import OPEN_STATES, state_of
 from playmill.store import Store
 from tasks import broker
 from tasks.settings import Settings
+from workers.waiting import Waiting
 
 KEYS = (
     *("recording", "session_id", "job_id", "state", "dataset", "frames", "chunks", "chunks_done"),
-    *("events", "unassigned_events", "rejected_lines", "warnings", "error"),
+    *("events", "unassigned_events", "rejected_lines", "warnings", "error", "waiting"),
 )
 """Keys of one row, always all there, null where unknown."""
 
 
-def outcomes(store: Store, job_ids: Iterable[str], settings: Settings) -> list[dict[str, Any]]:
-    """Return a row for each job."""
+MAX_ROWS = 20
+"""Recordings that are listed when nothing is wrong with them; the rest is counted."""
+
+Row = dict[str, Any]
+
+
+def outcomes(
+    store: Store, job_ids: Iterable[str], settings: Settings, *, waiting: Waiting | None = None
+) -> Iterator[Row]:
+    """Yield a row for each job.
+
+    Args:
+        waiting: says what an open job waits for.
+    """
     running = broker.running_or_none()
-    return [_outcome(store, job_id, settings, running) for job_id in job_ids]
+    for job_id in job_ids:
+        yield outcome(store, job_id, settings, running=running, waiting=waiting)
 
 
-def _outcome(
-    store: Store, job_id: str, settings: Settings, running: frozenset[str]
-) -> dict[str, Any]:
+def outcome(
+    store: Store,
+    job_id: str,
+    settings: Settings,
+    *,
+    running: frozenset[str] = frozenset(),
+    waiting: Waiting | None = None,
+) -> Row:
+    """Return what is known of one job."""
     request = store.request(job_id)
     facts = store.facts(job_id, running=running)
-    row: dict[str, Any] = dict.fromkeys(KEYS)
+    row: Row = dict.fromkeys(KEYS)
     folder = settings.roots.folders.get(request.recording.root)
     row["recording"] = str(folder / request.recording.path if folder else request.recording)
     row["session_id"] = request.session_id
@@ -45,6 +68,8 @@ def _outcome(
         row["chunks_done"] = len(facts.committed)
         row["warnings"] = list(facts.plan.warnings)
     row["error"] = facts.failed
+    if waiting is not None:
+        row["waiting"] = waiting.note(facts)
     if row["state"] == "cancelled":
         row["error"] = (store.ending(job_id, "cancelled") or {}).get("reason")
     published = store.ending(job_id, "published")
@@ -54,7 +79,36 @@ def _outcome(
     return row
 
 
-def print_rows(rows: Iterable[dict[str, Any]], console: Console) -> None:
+def print_json(rows: Iterable[Row]) -> Counter[str]:
+    """Print a JSON list, a row a line, as the rows come; return how many are in each state."""
+    states: Counter[str] = Counter()
+    before = "["
+    for row in rows:
+        states[row["state"]] += 1
+        sys.stdout.write(before + json.dumps(row))
+        before = ",\n "
+    print("]" if states else "[]")
+    return states
+
+
+def print_outline(rows: Iterable[Row], console: Console) -> Counter[str]:
+    """Print the first rows and all failures, and count the rest; return the count of each state."""
+    states: Counter[str] = Counter()
+
+    def worth_a_line() -> Iterator[Row]:
+        for row in rows:
+            states[row["state"]] += 1
+            if states.total() <= MAX_ROWS or row["error"]:
+                yield row
+
+    print_rows(worth_a_line(), console)
+    if states.total() > MAX_ROWS:
+        counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+        console.print(f"{states.total()} recordings: {counts}", highlight=False)
+    return states
+
+
+def print_rows(rows: Iterable[Row], console: Console) -> None:
     """Print a line for each recording, and beneath it what a person should know."""
     for row in rows:
         color = {"published": "green", "failed": "red"}.get(row["state"], "yellow")

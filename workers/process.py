@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import threading
+import time
+from collections.abc import Sequence
 from typing import Any
 
-from celery.signals import setup_logging, worker_process_init, worker_ready
+import redis
+from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutdown
 
+from playmill.store import Store
+from tasks import fit, presence
 from tasks.app import app as app
+from tasks.app import settings
 from tasks.settings import armed_failpoints
 from workers import logs, watchdog
 
@@ -23,7 +31,29 @@ def _set_up_logging(**_: Any) -> None:
 
 @worker_ready.connect
 def _watch(sender: Any, **_: Any) -> None:
-    watchdog.watch(_kind(), sender)
+    queues = list(app.amqp.queues.consume_from)
+    with contextlib.suppress(OSError):
+        fit.begin_anew(Store(settings().store))
+    threading.Thread(target=_say, args=(queues,), name="presence", daemon=True).start()
+    watchdog.watch(queues, sender)
+
+
+def _say(queues: Sequence[str]) -> None:
+    while True:
+        with contextlib.suppress(redis.RedisError):
+            presence.say(queues)
+        time.sleep(presence.SAY_S)
+
+
+@worker_shutdown.connect
+def _leave(**_: Any) -> None:
+    with contextlib.suppress(redis.RedisError):
+        presence.leave()
+
+
+@worker_process_init.connect
+def _belong(**_: Any) -> None:
+    presence.belong_to(os.getppid())
 
 
 def _kind() -> str:

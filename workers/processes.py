@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from playmill.errors import PlaymillError
+from tasks.queues import served_by
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +29,19 @@ class MillBroken(PlaymillError):
     """A process of the mill dies again and again; the argument says which, and where its log is."""
 
 
-def worker_command(kind: str, *, name: str, log_level: str = "INFO") -> list[str]:
-    """Return the command of a Celery worker for the queue `kind` ("gpu" or "cpu")."""
+def worker_command(
+    kind: str, *, name: str, device: str = "cpu", log_level: str = "INFO"
+) -> list[str]:
+    """Return the command of a Celery worker.
+
+    Args:
+        kind: "gpu" (extracts) or "cpu" (ingests, consolidates).
+        device: what an extracting worker computes on, "cpu" or "cuda".
+    """
+    queues = ",".join(served_by(kind, device=device))
     return [
         *(sys.executable, "-m", "celery", "-A", f"workers.{kind}", "worker"),
-        *("-Q", kind, "-P", "prefork", "-c", "1", "-n", f"{name}@%h", "-l", log_level),
+        *("-Q", queues, "-P", "prefork", "-c", "1", "-n", f"{name}@%h", "-l", log_level),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -34,6 +34,7 @@ class ProgressView:
         self._first: dict[str, int] = {}
         self._started: float | None = None
         self._bars: dict[str, TaskID] = {}
+        self._said: set[str] = set()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -75,6 +76,15 @@ class ProgressView:
             completed=sum(done for done, _ in self._frames.values()),
             detail=self.detail(),
         )
+
+    def hint(self, lines: Iterable[str]) -> None:
+        """Show what keeps jobs from going on, each line once."""
+        for line in lines:
+            # The number at its beginning changes with every job that is planned.
+            what = line.partition(": ")[2]
+            if what not in self._said:
+                self._said.add(what)
+                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def detail(self) -> str:
         """Return the line under the sum: ended recordings, frames/s, time left."""

@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -29,23 +30,25 @@ LOOK_S = 2.0
 
 
 def watch(
-    queue: str,
+    queues: Sequence[str],
     consumer: Any,
     *,
     idle_s: float = IDLE_S,
     stuck_s: float = STUCK_S,
     look_s: float = LOOK_S,
 ) -> None:
-    """Watch this worker in the background; end it when it is idle while `queue` is not empty.
+    """Watch this worker in the background; end it when it is idle while `queues` are not empty.
 
     Args:
         consumer: the worker's celery.worker.consumer.Consumer.
     """
-    args = (queue, consumer, idle_s, stuck_s, look_s)
+    args = (queues, consumer, idle_s, stuck_s, look_s)
     threading.Thread(target=_watch, args=args, daemon=True).start()
 
 
-def _watch(queue: str, consumer: Any, idle_s: float, stuck_s: float, look_s: float) -> None:
+def _watch(
+    queues: Sequence[str], consumer: Any, idle_s: float, stuck_s: float, look_s: float
+) -> None:
     busy_s = free_s = time.monotonic()
     while True:
         time.sleep(look_s)
@@ -55,12 +58,12 @@ def _watch(queue: str, consumer: Any, idle_s: float, stuck_s: float, look_s: flo
             continue
         if _can_take(consumer):
             free_s = now_s
-        if not _waiting(queue):
+        if not _waiting(queues):
             busy_s = now_s
         if now_s - free_s > stuck_s:
             _end("a message that this worker has not keeps it from taking others")
         if now_s - busy_s > idle_s:
-            _end(f"work waits in {queue}, but none has come for {idle_s:.0f} s")
+            _end(f"work waits in {queues[-1]}, but none has come for {idle_s:.0f} s")
 
 
 def _end(reason: str) -> None:
@@ -78,9 +81,9 @@ def _can_take(consumer: Any) -> bool:
         return True
 
 
-def _waiting(queue: str) -> bool:
+def _waiting(queues: Sequence[str]) -> bool:
     """Say whether something waits; an unreachable Redis is waited for, not died of."""
     try:
-        return broker.length(queue) > 0
+        return any(broker.length(queue) for queue in queues)
     except redis.RedisError:
         return False

@@ -10,11 +10,14 @@ from types import MappingProxyType
 from playmill.errors import UsageError
 from playmill.inputs.ducktrack import DuckTrackReader
 from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents, Mask, RejectedLines
+from playmill.inputs.game_recorder import GameRecorderReader
 from playmill.inputs.gameplay_session import GameplaySessionReader
 from playmill.inputs.generic import GenericReader
 from playmill.inputs.owamcap import OWAMcapReader
 from playmill.inputs.owl import OWLControlReader
+from playmill.inputs.p2p import P2pReader
 from playmill.inputs.reader import Anchor, Clock, InputReader, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.vpt import VptReader
 from playmill.inputs.w3c import w3c_code
 
 __all__ = [
@@ -45,6 +48,9 @@ READERS: MappingProxyType[str, InputReader] = MappingProxyType(
         reader.name: reader
         for reader in (
             GameplaySessionReader(),
+            GameRecorderReader(),
+            P2pReader(),
+            VptReader(),
             OWAMcapReader(),
             OWLControlReader(),
             DuckTrackReader(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ _Row = tuple[int, int, int, float, float]
 """time_us; device and kind; code in the order in which names were met, or -1; x, y."""
 
 
+@cache
 def what(device: str, kind: str) -> int:
     """Return the number that says both what an event came from and what happened."""
     return DEVICES.index(device) * len(KINDS) + KINDS.index(kind)

@@ -89,7 +89,8 @@ class InputEvents:
     code_device: NDArray[np.uint8]
     """(C,) index into DEVICES."""
     value: NDArray[np.float32]
-    """(M, 2) dx, dy | x, y | scroll x, y | axis value, 0 | state: 1 held or 0 not, 0 | 0, 0."""
+    """(M, 2) dx, dy | x, y | scroll x, y | axis value, 0 | state: 1 held or 0 not, 0
+    | other: the log format's own | 0, 0."""
     raw: NDArray[np.uint8]
     """Each event as it was logged, without the line end, one after the other."""
     raw_offsets: NDArray[np.int64]

@@ -19,6 +19,8 @@ MAX_REJECTED_LINES = 100_000
 """Rejected lines that are kept; all are counted."""
 MAX_REJECTED_BYTES = 4096
 """Bytes that are kept of a rejected line."""
+_OPENING_BYTES = 1 << 16
+_OPENING_LINES = 8
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -102,6 +104,25 @@ def log_lines(log: Path) -> Iterator[bytes]:
             yield line
             while len(line) == limit and not line.endswith(b"\n"):
                 line = file.readline(limit)
+
+
+def opening_objects(log: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects among the first lines of a file, for a reader that looks for its own.
+
+    Reads 64 KiB. Whatever is no object, or cannot be read, is passed over.
+    """
+    try:
+        with log.open("rb") as file:
+            opening = file.read(_OPENING_BYTES)
+            whole = not file.read(1)
+    except OSError:
+        return
+    lines = opening.removeprefix(_BOM).split(b"\n", _OPENING_LINES)
+    for line in lines[:_OPENING_LINES] if whole else lines[: min(len(lines) - 1, _OPENING_LINES)]:
+        try:
+            yield parse_object(line)
+        except Rejected:
+            continue
 
 
 def check_log_file(log: Path) -> None:

@@ -17,10 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from playmill.inputs.event_table import EventTable, what
-from playmill.inputs.events import DEVICES, KINDS, InputEvents
+from playmill.inputs.events import DEVICES, InputEvents
 from playmill.inputs.lines import Rejected, Rejects, parse_object, shown
 from playmill.inputs.mcap_messages import Message, messages, profile
 from playmill.inputs.owamcap_clock import clock_of
@@ -36,8 +34,6 @@ MAX_COUNTS = 1 << 24
 """Largest move, position and scroll: up to here every whole number is exact in float32."""
 MAX_STAMP_NS = 10_000_000_000
 """Farther from its log time, a message's `timestamp` is on some other clock."""
-STOP_CHORD = (frozenset(("162", "163", "17")), frozenset(("67",)))
-"""Ctrl and C, which stop the recorder and are down at the end of every log."""
 
 _MOUSE_KEYS = frozenset((1, 2, 4, 5, 6))
 """Virtual-key codes of mouse buttons, which /mouse/state has too."""
@@ -253,23 +249,6 @@ def _time_us(event: dict[str, Any], log_ns: int) -> int:
         raise Rejected(f'"timestamp" is {shown(stamp)}, not an int')
     near = stamp is not None and stamp >= 0 and abs(stamp - log_ns) <= MAX_STAMP_NS
     return (stamp if near and stamp is not None else log_ns) // 1000
-
-
-def stop_chord(events: InputEvents) -> list[int]:
-    """Return the events of the Ctrl+C that stopped the recorder: presses that nothing released.
-
-    They are in the log as any other key; leave them out where they must not be learnt.
-    """
-    last: dict[str, int] = {}
-    press, release = KINDS.index("press"), KINDS.index("release")
-    for index in np.flatnonzero(events.kind <= release).tolist():
-        code = int(events.code[index])
-        if events.code_device[code] == DEVICES.index("keyboard"):
-            last[events.codes[code]] = index
-    held = {name for name, index in last.items() if events.kind[index] == press}
-    if not all(held & names for names in STOP_CHORD):
-        return []
-    return sorted(last[name] for names in STOP_CHORD for name in held & names)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -86,6 +86,8 @@ class Mill:
     """Failpoints that count for each process alone, in place of `failpoints`."""
     broker_port: int | None = None
     """Where the workers look for Redis; None: where it is."""
+    own: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Environment variables of single processes, by name."""
     store_folder: Path | None = None
     datasets_folder: Path | None = None
     redis_port: int = field(default_factory=free_port)
@@ -152,7 +154,7 @@ class Mill:
         env = self._env()
         for name, command in self._commands().items():
             log = self.folder / f"{name}.log"
-            self.processes[name] = Process(name, command, env, log)
+            self.processes[name] = Process(name, command, {**env, **self.own.get(name, {})}, log)
             self.processes[name].start()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         self._keeper.start()
@@ -223,9 +225,11 @@ class Mill:
 
     # Its work
 
-    def submit(self, recording: Path, config: PipelineConfig = CONFIG) -> Job:
+    def submit(
+        self, recording: Path, config: PipelineConfig = CONFIG, *, urgent: bool = False
+    ) -> Job:
         """Put a request on the store, as `playmill submit` does; beat finds it."""
-        request = make_request(recording, config, self.settings.roots)
+        request = make_request(recording, config, self.settings.roots, urgent=urgent)
         submit_request(self.store, request, datasets=self.settings.datasets)
         return Job(request.job_id, recording, config)
 

@@ -51,6 +51,23 @@ def test_index_and_frames_equal_those_of_this_process(
     assert decoder.pid is None
 
 
+def test_pictures_of_several_sizes_equal_those_of_this_process(tmp_path: Path) -> None:
+    # Given: a size that is scaled in the child, two that are left to the caller, and a repetition
+    made = make_recording(tmp_path, seconds=1, gop=30, size=(320, 240))
+    (chunk,) = cut(index_video(made.video), target_frames=60)
+    sizes = ((32, 32), None, (200, 300), (32, 32))
+    with DecodeProcess() as decoder:
+        there = list(decoder.frames(made.video, chunk, sizes=sizes))
+    here = list(decode_chunk(made.video, chunk, sizes=sizes))
+    assert len(there) == len(here) == 30
+    for one, other in zip(here, there, strict=True):
+        shapes = [image.shape for image in other.images]
+        assert shapes == [(32, 32, 3), (240, 320, 3), (240, 320, 3), (32, 32, 3)]
+        assert other.images[1] is other.images[2]
+        for left, right in zip(one.images, other.images, strict=True):
+            assert np.array_equal(left, right)
+
+
 def test_the_caller_owns_the_images(made: MadeRecording, chunks: tuple[Chunk, ...]) -> None:
     with DecodeProcess() as decoder:
         frames = list(decoder.frames(made.video, chunks[0]))

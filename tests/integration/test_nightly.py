@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from playmill import nightly as nights
+from playmill.failpoints import Failpoint
 from playmill.roots import Roots
 from playmill.store import Store
 from playmill.testing import make_recording
@@ -51,11 +52,13 @@ class Deployment:
         self._socket_folder, self._folder = socket_folder, folder
         self.processes: list[Process] = []
 
-    def start(self, name: str, command: list[str]) -> None:
+    def start(self, name: str, command: list[str], **env: str) -> Process:
         """Start a process of the deployment with its settings."""
-        process = Process(name, command, self.settings.to_env(), self._folder / f"{name}.log")
+        log = self._folder / f"{name}.log"
+        process = Process(name, command, {**self.settings.to_env(), **env}, log)
         process.start()
         self.processes.append(process)
+        return process
 
     def start_mill(self) -> None:
         """Start Redis and the workers."""
@@ -197,3 +200,56 @@ def test_two_beats_give_one_run_for_the_time_that_was_missed(deployment: Deploym
     assert report["nominal_s"] == nominal_s
     assert (report["submitted"], report["published"]) == (1, 1)
     assert "1 published, 0 failed" in path.with_suffix(".txt").read_text()
+
+
+FAILPOINTS = (
+    *("nightly:before-claim", "nightly:claimed", "nightly:one-submitted"),
+    *("nightly:all-submitted", "nightly:reported"),
+)
+
+
+@pytest.mark.timeout(400)
+def test_a_beat_that_is_killed_in_the_middle_of_a_night_gives_one_run_all_the_same(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    # Given a time that is due, and a beat that dies of kill -9 at every step of the night
+    deployment.settings = replace(deployment.settings, nightly="0 0 1 * *")
+    crontab = deployment.settings.crontab
+    assert crontab is not None
+    nights.note_schedule(deployment.store, crontab, now_s=time.time() - 100 * 86_400)
+    names = ["one", "two", "three"]
+    for number, name in enumerate(names):
+        make_recording(deployment.inbox / name, session_id=name, start_pts=3000 * number)
+        age(deployment.inbox / name, 60)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    failpoints = [Failpoint.parse(f"{name}:kill9:1", marks) for name in FAILPOINTS]
+    armed = ",".join(f"{name}:kill9:1" for name in FAILPOINTS)
+    deployment.start_mill()
+
+    # When it is started again each time
+    reported = deployment.settings.store / "nightly"
+    deadline = time.monotonic() + WORK_S
+    deaths, beat = 0, None
+    while not list(reported.glob("*.reported.json")):
+        assert time.monotonic() < deadline, deployment.logs()
+        if beat is None or not beat.alive():
+            deaths += beat is not None
+            beat = deployment.start(
+                "beat",
+                [sys.executable, "-m", "workers.beat"],
+                PLAYMILL_FAILPOINT=armed,
+                PLAYMILL_FAILPOINT_DIR=str(marks),
+            )
+        time.sleep(0.2)
+
+    # Then it died at each of them, and there is one run with one report of all that it found
+    assert all(mark.exists() for failpoint in failpoints for mark in failpoint.marks)
+    assert deaths == len(FAILPOINTS)
+    (path,) = (deployment.settings.datasets / "reports").glob("*.json")
+    report = json.loads(path.read_text())
+    assert report["nominal_s"] == crontab.latest(time.time())
+    assert (report["submitted"], report["published"], report["failed"]) == (3, 3, 0)
+    assert len(list(deployment.store.job_ids())) == 3
+    for row in report["jobs"]:
+        assert verify(deployment.settings.datasets / row["dataset"]) == []

@@ -10,6 +10,7 @@ import numpy as np
 
 from playmill import actions, synchronizer
 from playmill.inputs.events import DEVICES, KINDS, InputEvents, RejectedLines, pack_lines
+from playmill.motion import COLUMNS
 from playmill.plan import frame_times_us
 from playmill.storage import DatasetContent, FeatureBlocks, ImageBlocks
 
@@ -80,11 +81,20 @@ def make_content(num_frames: int = 150, **changes: Any) -> DatasetContent:
         "pts_zero_us": ZERO_US,
         "timestamp_us": frame_us,
         "flags": np.zeros(len(pts), np.uint8),
+        "motion": make_motion(len(pts)),
         "events": events,
         "alignment": alignment,
         "actions": actions.build(frame_us, events, alignment),
     }
     return DatasetContent(**(fields | changes))
+
+
+def make_motion(num_frames: int) -> np.ndarray:
+    """Return (num_frames, C) motion of random size; the first row is unknown."""
+    shape = (num_frames, len(COLUMNS))
+    motion = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    motion[:1] = np.nan
+    return motion
 
 
 def make_matrix(num_frames: int = 150, *, dim: int = 24, seed: int = 0) -> np.ndarray:

@@ -57,7 +57,7 @@ def make_manifest(
         "weights_digest": digest_of("weights"),
         "preprocessing": "none",
         "chunks": tuple(make_chunk(index, num_frames=num_frames) for index in range(chunks)),
-        "config": config or PipelineConfig(window_us=100_000),
+        "config": config or PipelineConfig(policy="following", window_us=100_000),
     }
     return Manifest(**values | changed)
 

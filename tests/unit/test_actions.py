@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +15,12 @@ from hypothesis import strategies as st
 
 from playmill import actions
 from playmill.config import POLICIES
-from playmill.inputs import DEVICES, KINDS, InputEvents
+from playmill.inputs import KINDS, InputEvents, Mask
 from playmill.synchronizer import align, spans
+from tests.unit.event_samples import Event, key, log_of, moves, switches
 from tests.unit.log_samples import read_native
 
 RECORDINGS = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
-
-Event = tuple[int, str, str, str | None, tuple[float, float]]
-"""time, device, kind, name, value"""
-
-KEY = ("keyboard", "mouse", "gamepad")
-
-
-def log_of(events: list[Event]) -> InputEvents:
-    events = sorted(events, key=lambda event: event[0])
-    codes = sorted({(name, DEVICES.index(device)) for _, device, _, name, _ in events if name})
-    place = {code: index for index, code in enumerate(codes)}
-    rows = [place.get((name, DEVICES.index(device)), -1) for _, device, _, name, _ in events]
-    return InputEvents(
-        timestamp_us=np.array([event[0] for event in events], np.int64),
-        device=np.array([DEVICES.index(event[1]) for event in events], np.uint8),
-        kind=np.array([KINDS.index(event[2]) for event in events], np.uint8),
-        code=np.array(rows, np.int32),
-        codes=tuple(name for name, _ in codes),
-        code_device=np.array([device for _, device in codes], np.uint8),
-        value=np.array([event[4] for event in events], np.float32).reshape(-1, 2),
-        raw=np.zeros(0, np.uint8),
-        raw_offsets=np.zeros(len(events) + 1, np.int64),
-    )
-
-
-def key(time: int, kind: str, name: str = "w", device: str = "keyboard") -> Event:
-    return (time, device, kind, name, (0, 0))
 
 
 def build(
@@ -62,9 +37,88 @@ def build(
     return actions.build(frame_us, log, alignment)
 
 
+def masked(log: InputEvents, *masks: tuple[str, int, int]) -> InputEvents:
+    return replace(
+        log,
+        masks=tuple(Mask(name=name, start_us=start, stop_us=stop) for name, start, stop in masks),
+    )
+
+
 def column(array: np.ndarray) -> list[int]:
     assert array.shape[1] == 1
     return array[:, 0].tolist()
+
+
+class TestSnapshots:
+    def test_a_snapshot_corrects_what_is_held_and_counts_as_no_press(self) -> None:
+        log = log_of(
+            [
+                (5, "keyboard", "state", "w", (1, 0)),
+                key(15, "press"),  # it is down already
+                (25, "keyboard", "state", "w", (0, 0)),
+                key(35, "release"),  # it is up already
+            ]
+        )
+        got = build([0, 10, 20, 30, 40], log)
+        assert column(got.keys) == [0, 1, 1, 0, 0]
+        assert column(got.keys_any) == [0, 1, 1, 0, 0]
+        assert int(got.key_presses.sum() + got.key_releases.sum()) == 0
+        assert (got.auto_repeats, got.orphan_releases) == (1, 1)
+        assert got.valid.tolist() == [1, 1, 1, 1, 0]
+
+    def test_a_snapshot_of_nothing_changes_nothing(self) -> None:
+        log = log_of([key(5, "press"), (15, "keyboard", "state", None, (0, 0))])
+        assert column(build([0, 10, 20], log).keys) == [0, 1, 1]
+
+
+class TestMasks:
+    def test_a_frame_is_masked_if_some_of_its_time_on_screen_is(self) -> None:
+        log = masked(log_of([]), ("gui", 15, 20), ("idle", 20, 21), ("idle", 90, 99))
+        got = build([0, 10, 20, 30], log)
+        assert got.mask_names == ("gui", "idle")
+        assert got.masks.tolist() == [[0, 0], [1, 0], [0, 1], [0, 0]]
+        assert got.valid.tolist() == [1, 1, 1, 0]
+
+    def test_a_mask_before_the_first_frame_and_at_the_last_one(self) -> None:
+        log = masked(log_of([]), ("gui", -9, 0), ("idle", 30, 31), ("unfocused", 31, 40))
+        got = build([0, 10, 20, 30], log)
+        assert got.masks[:, got.mask_names.index("gui")].tolist() == [0, 0, 0, 0]
+        assert got.masks[:, got.mask_names.index("idle")].tolist() == [0, 0, 0, 1]
+        assert got.masks[:, got.mask_names.index("unfocused")].tolist() == [0, 0, 0, 0]
+
+    def test_unknown_input_is_not_valid_and_latency_moves_masks_too(self) -> None:
+        log = masked(log_of([]), ("unknown", 5, 10))
+        assert build([0, 10, 20, 30], log).valid.tolist() == [0, 1, 1, 0]
+        assert build([0, 10, 20, 30], log, latency=10).valid.tolist() == [1, 0, 1, 0]
+
+
+class TestPositions:
+    POINTER = (
+        (1, "mouse", "position", None, (100, 50)),
+        (12, "mouse", "position", None, (103, 49)),
+        (14, "mouse", "position", None, (103, 40)),
+    )
+
+    def test_a_log_of_positions_alone_moves_by_their_differences(self) -> None:
+        assert build([0, 10, 20], log_of(list(self.POINTER))).mouse.tolist() == [
+            [0, 0],
+            [3, -10],
+            [0, 0],
+        ]
+
+    def test_where_there_are_moves_positions_are_none(self) -> None:
+        log = log_of([*self.POINTER, (15, "mouse", "move", None, (7, 0))])
+        assert build([0, 10, 20], log).mouse.tolist() == [[0, 0], [7, 0], [0, 0]]
+
+
+class TestLines:
+    def test_an_event_is_the_frames_whose_time_it_has(self) -> None:
+        log = log_of([key(0, "press"), key(10, "release"), key(10, "press", "a"), key(25, "press")])
+        got = build([0, 10, 20], log, policy="line")
+        assert column(got.key_presses[:, 1:]) == [1, 0, 0]
+        assert column(got.keys[:, 1:]) == [1, 0, 0]
+        assert got.valid.tolist() == [1, 1, 1]
+        assert got.span_us.tolist() == [[0, 1], [10, 11], [20, 21]]
 
 
 class TestKeys:
@@ -243,19 +297,6 @@ def real_changes(events: list[Event]) -> list[str | None]:
             down.discard((device, name))
         changes.append(kind if before != ((device, name) in down) else None)
     return changes
-
-
-switches = st.builds(
-    key,
-    st.integers(0, 60),
-    st.sampled_from(["press", "release"]),
-    st.sampled_from(["a", "b"]),
-    st.sampled_from(KEY),
-)
-counts = st.tuples(st.integers(-9, 9), st.integers(-9, 9))
-moves = st.tuples(
-    st.integers(0, 60), st.just("mouse"), st.sampled_from(["move", "scroll"]), st.none(), counts
-)
 
 
 class TestAgainstTheLiteralAccount:

@@ -12,6 +12,7 @@ from celery.app.defaults import NAMESPACES, flatten
 from playmill.roots import Roots
 from tasks import app as app_module
 from tasks.app import VERBS, app, configuration
+from tasks.queues import QUEUES, is_urgent, queue_of, served_by
 from tasks.settings import Settings
 
 URLS = ["redis://host/0", "redis+socket:///run/redis.sock?virtual_host=0"]
@@ -33,7 +34,7 @@ def test_every_configured_key_is_one_that_celery_knows(url: str) -> None:
 
 def test_every_queue_has_an_exchange_of_its_own() -> None:
     queues = configuration(URLS[0])["task_queues"]
-    assert sorted(queue.name for queue in queues) == ["cpu", "gpu"]
+    assert [queue.name for queue in queues] == list(QUEUES)
     for queue in queues:
         assert (queue.exchange.name, queue.routing_key) == (queue.name, queue.name)
 
@@ -57,10 +58,30 @@ def test_every_verb_is_a_task_with_a_name_of_ours() -> None:
     assert ours == {f"playmill.{verb}" for verb in VERBS}
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_only_extraction_goes_to_the_gpu_queue(verb: str) -> None:
-    route = app.amqp.router.route({}, f"playmill.{verb}")
-    assert route["queue"].name == ("gpu" if verb == "extract" else "cpu")
+@pytest.mark.parametrize(
+    ("verb", "device", "urgent", "queue"),
+    [
+        ("ingest", "cuda", False, "cpu"),
+        ("consolidate", "cpu", True, "cpu.urgent"),
+        ("extract", "cpu", False, "extract-cpu"),
+        ("extract", "cuda", True, "extract-cuda.urgent"),
+    ],
+)
+def test_a_step_waits_where_a_worker_that_can_do_it_looks(
+    verb: str, device: str, urgent: bool, queue: str
+) -> None:
+    assert queue_of(verb, device=device, urgent=urgent) == queue
+    assert queue in QUEUES
+    kind = "gpu" if verb == "extract" else "cpu"
+    assert queue in served_by(kind, device=device)
+    assert is_urgent(queue) is urgent
+
+
+def test_a_worker_looks_for_urgent_work_first() -> None:
+    assert served_by("gpu", device="cuda") == ("extract-cuda.urgent", "extract-cuda")
+    assert served_by("cpu", device="cuda") == ("cpu.urgent", "cpu")
+    options = configuration(URLS[0])["broker_transport_options"]
+    assert options["queue_order_strategy"] == "priority"
 
 
 def test_queues_that_are_not_declared_are_not_made() -> None:

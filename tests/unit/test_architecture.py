@@ -54,7 +54,13 @@ def test_imports_point_from_workers_to_tasks_to_playmill(path: Path) -> None:
 
 
 HOMES = {
-    "av": {"playmill/frames.py", "playmill/video_index.py", "playmill/testing.py"},
+    "av": {
+        "playmill/frames.py",
+        "playmill/pictures.py",
+        "playmill/report/jpeg.py",
+        "playmill/testing.py",
+        "playmill/video_index.py",
+    },
     "mcap": {"playmill/inputs/mcap_messages.py"},
     "zarr": {"playmill/parts.py"},
     "torchvision": {"playmill/backbones.py"},
@@ -105,6 +111,11 @@ HEAVY = {"torch", "torchvision", "timm", "av", "zarr", "celery", "kombu", "redis
 
 def test_a_trainer_needs_numpy_and_h5py_alone() -> None:
     found = loaded("import playmill.dataset, playmill.schema, playmill.errors")
+    assert not found & HEAVY
+
+
+def test_drawing_a_page_needs_numpy_and_h5py_alone() -> None:
+    found = loaded("import playmill.report.command")
     assert not found & HEAVY
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 import redis
 
-from workers.beat import every
+from playmill.store import Store
+from tasks import broker
+from workers import beat
+from workers.beat import Reconciler, every
 
 
 @pytest.mark.parametrize("fault", [redis.ConnectionError("away"), OSError("full")], ids=repr)
@@ -37,3 +41,37 @@ def test_a_clock_that_was_stopped_does_nothing() -> None:
     stopped = threading.Event()
     stopped.set()
     every(0.001, lambda: pytest.fail("it ticked"), stopped)
+
+
+LINE = ("extract-cpu", "extract")
+
+
+@pytest.mark.parametrize(
+    ("wanting", "hungry", "expected"),
+    [(set(), True, 1), ({LINE}, False, 1), ({LINE}, True, 2)],
+    ids=["nothing left to send", "enough waits", "workers will want for work"],
+)
+def test_it_comes_early_only_for_a_queue_that_runs_low_and_can_be_filled(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    wanting: set[tuple[str, str]],
+    hungry: bool,
+    expected: int,
+) -> None:
+    done: list[Store] = []
+
+    def reconcile(store: Store) -> tuple[int, set[tuple[str, str]]]:
+        done.append(store)
+        return 1, wanting
+
+    monkeypatch.setattr(beat, "reconcile", reconcile)
+    monkeypatch.setattr(beat, "REST", 0.0)
+    monkeypatch.setattr(broker, "hungry", lambda *line: hungry and line == LINE)
+    reconciler = Reconciler(Store(tmp_path), period_s=1000.0)
+    for _ in range(2):
+        reconciler.look()
+    assert len(done) == expected
+    monkeypatch.setattr(beat, "REST", 1e9)
+    reconciler.look()
+    reconciler.look()
+    assert len(done) <= expected + 1

@@ -13,12 +13,13 @@ import h5py
 import numpy as np
 import pytest
 
-from playmill.config import PipelineConfig
-from playmill.consolidation import check_overlap, consolidate, read_events
+from playmill.consolidation import consolidate, read_events
 from playmill.errors import ClockError, CorruptVideo, PartError, SourceChanged
 from playmill.jobs import Commit
 from playmill.joined_frames import FROZEN_US, Frames, join_frames
+from playmill.labels import check_overlap
 from playmill.manifest import Manifest, file_digest
+from playmill.motion import PICTURE_SIZE, motion_rows
 from playmill.parts import PartWriter
 from playmill.recording import Recording, read_recording
 from playmill.row_source import PartRows
@@ -154,20 +155,13 @@ def overlap(
     latency_us: int = 0,
 ) -> tuple[str, ...]:
     """Compare a log of these events with a video of two frames."""
-    frames = join([first, last])
-    config = PipelineConfig(window_us=window_us, latency_us=latency_us)
-    recording = Recording(
-        path=Path("s"),
-        session_id="s",
-        source=Path("s/video.mp4"),
-        log=Path("s/inputs.jsonl"),
-        reader="gameplay-session/1",
-        clock="unix_us",
-        pts_zero_us=0,
-        session_file=None,
-        metadata={},
+    return check_overlap(
+        "s/inputs.jsonl",
+        make_events(times_us),
+        join([first, last]).timestamp_us,
+        window_us=window_us,
+        latency_us=latency_us,
     )
-    return check_overlap(recording, make_events(times_us), frames, make_manifest(config=config))
 
 
 INSIDE: dict[str, dict[str, Any]] = {
@@ -265,6 +259,9 @@ def publish(tmp_path: Path, *, damage: bool = False, **changed: Any) -> tuple[Pa
     recording, manifest = planned(folder)
     part = PartWriter(tmp_path / "part", dim=3, image_size=None)
     part.append("features", np.arange(12, dtype=np.float16).reshape(4, 3))
+    glances = np.arange(4 * 36 * 64, dtype=np.uint8).reshape(4, *PICTURE_SIZE)
+    part.append("motion", motion_rows(glances))
+    part.append("glances", glances[[0, -1]])
     commit = make_commit(0, digests=part.close(), **changed)
     if damage:
         (tmp_path / "part/features/c.0.0").unlink()
@@ -305,7 +302,7 @@ def test_rows_of_frames_that_are_left_out_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_damaged_part_publishes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(PartError, match="has digest"):
+    with pytest.raises(PartError, match="cannot be read"):
         publish(tmp_path, damage=True)
     assert list((tmp_path / "datasets").rglob("*.h5")) == []
 

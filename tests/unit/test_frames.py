@@ -431,6 +431,48 @@ def test_stills_come_by_time_and_one_that_is_unreadable_is_damage(tmp_path: Path
     assert rest == [3, 20, 100, 4000, 50000]
 
 
+ARRAYS: dict[str, Any] = {
+    "rgb": lambda rgb: rgb,
+    "alpha": lambda rgb: np.dstack([rgb, rgb[..., :1]]),
+    "gray": lambda rgb: rgb[..., 0],
+    "by column": lambda rgb: np.asfortranarray(rgb),
+}
+
+
+@pytest.mark.parametrize("convert", ARRAYS.values(), ids=ARRAYS)
+def test_arrays_are_pictures_too(tmp_path: Path, convert: Any) -> None:
+    rgb = draw_frame(77)
+    np.save(tmp_path / "5.npy", convert(rgb))
+    index = index_video(tmp_path)
+    assert (index.codec, index.width, index.height) == ("npy", 64, 48)
+    (frame,) = decode_chunk(tmp_path, cut(index, target_frames=9)[0])
+    gray = np.repeat(rgb[..., :1], 3, axis=2)
+    assert np.array_equal(frame.image, gray if convert(rgb).ndim == 2 else rgb)
+
+
+NO_PICTURES: dict[str, Any] = {
+    "pickled": np.array([{"a": 1}], object),
+    "floats": np.zeros((4, 4, 3)),
+    "five channels": np.zeros((4, 4, 5), np.uint8),
+    "a row": np.zeros(7, np.uint8),
+    "empty": np.zeros((0, 4, 3), np.uint8),
+}
+
+
+@pytest.mark.parametrize("array", NO_PICTURES.values(), ids=NO_PICTURES)
+def test_an_array_that_is_no_picture_is_damage(tmp_path: Path, array: Any) -> None:
+    for time_us in (5, 6, 7):
+        np.save(tmp_path / f"{time_us}.npy", draw_frame(time_us))
+    chunk = cut(index_video(tmp_path), target_frames=9)[0]
+    np.save(tmp_path / "6.npy", array, allow_pickle=True)
+    with pytest.raises(CorruptVideo, match=r"6\.npy: pts 6: found no readable picture \("):
+        list(decode_chunk(tmp_path, chunk))
+    (tmp_path / "6.npy").write_bytes((tmp_path / "5.npy").read_bytes()[:-1])
+    with pytest.raises(CorruptVideo, match="an array that is cut off"):
+        list(decode_chunk(tmp_path, chunk))
+    assert [frame.pts for frame in decode_chunk(tmp_path, chunk, tolerant=True)] == [5, 7]
+
+
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
 
 

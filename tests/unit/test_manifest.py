@@ -37,7 +37,6 @@ FEATURES: dict[str, dict[str, Any]] = {
     "weights file": {"config": PipelineConfig(window_us=100_000, weights_digest="0" * 64)},
     "precision": {"config": PipelineConfig(window_us=100_000, precision="bf16")},
     "batch": {"config": PipelineConfig(window_us=100_000, batch_size=3)},
-    "threads": {"config": PipelineConfig(window_us=100_000, num_threads=1)},
     "device": {"config": PipelineConfig(window_us=100_000, device_class="cuda")},
     "pictures": {"config": PipelineConfig(window_us=100_000, image_size=(4, 4))},
 }
@@ -55,7 +54,9 @@ LABELS: dict[str, dict[str, Any]] = {
 NOTHING: dict[str, dict[str, Any]] = {
     "name": {"video_name": "other.mp4"},
     "warnings": {"warnings": ("a warning",)},
-    "target length": {"config": PipelineConfig(window_us=100_000, chunk_frames=9)},
+    "target length": {
+        "config": PipelineConfig(policy="following", window_us=100_000, chunk_frames=9)
+    },
 }
 
 
@@ -90,7 +91,7 @@ def test_a_manifest_survives_json() -> None:
 
 
 def test_a_manifest_of_another_version_is_refused() -> None:
-    with pytest.raises(ValueError, match="manifest version 0, not 1"):
+    with pytest.raises(ValueError, match="manifest version 0, not 2"):
         Manifest.from_json(make_manifest().to_json() | {"version": 0})
 
 

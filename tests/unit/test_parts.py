@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from playmill.errors import PartError
-from playmill.parts import ROWS_PER_ZARR_CHUNK, PartWriter, read_part
+from playmill.parts import ROWS_PER_ZARR_CHUNK, PartWriter, Promise, read_parts
 
 DIM = 8
 ROWS = ROWS_PER_ZARR_CHUNK["features"]
@@ -35,7 +35,8 @@ def read(
     folder: Path, digest: str, *, num_rows: int, name: str = "features"
 ) -> NDArray[np.generic]:
     """Read an array of a part whole."""
-    blocks = list(read_part(folder, name, num_rows=num_rows, digest=digest))
+    promise = Promise(folder=folder, name=name, num_rows=num_rows, digest=digest)
+    blocks = list(read_parts([promise]))
     return np.concatenate(blocks) if blocks else np.zeros((0, DIM), np.float16)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,28 @@ def test_pictures_carry_their_own_times(tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
     recording = read(tmp_path)
     assert (recording.source, recording.pts_zero_us) == (tmp_path / "frames", 0)
+
+
+INDEXED = {"dir": "frames", "format": "npy", "naming": "<index>.npy", "pts_zero_us": 5}
+
+
+@pytest.mark.parametrize(
+    ("fps", "seconds"),
+    [(30, Fraction(1, 30)), (59.94, Fraction(50, 2997)), ("60000/1001", Fraction(1001, 60000))],
+)
+def test_pictures_named_by_index_need_a_rate(tmp_path: Path, fps: Any, seconds: Fraction) -> None:
+    make_session(tmp_path, video=INDEXED | {"fps": fps})
+    (tmp_path / "frames").mkdir()
+    recording = read(tmp_path)
+    assert (recording.time_base, recording.pts_zero_us) == (seconds, 5)
+
+
+@pytest.mark.parametrize("fps", [None, 0, -1, "fast", True, "1/0", 1e9, float("1e-9"), []])
+def test_a_rate_that_is_none_is_an_error(tmp_path: Path, fps: Any) -> None:
+    make_session(tmp_path, video=INDEXED | {"fps": fps})
+    (tmp_path / "frames").mkdir()
+    with pytest.raises(ClockError, match=r"video\.fps: found .*; expected pictures a second"):
+        read(tmp_path)
 
 
 def test_a_null_folder_of_pictures_means_a_video(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from playmill import store as store_module
 from playmill.errors import PartError, SourceChanged
-from playmill.jobs import MAX_ATTEMPTS, Attempts, Step
+from playmill.jobs import MAX_ATTEMPTS, Attempts, Needs, Request, Step
 from playmill.store import Store, put_if_absent, read_json
 from tests.unit.job_samples import make_commit, make_manifest, make_request
 
@@ -144,6 +144,21 @@ def test_a_request_is_stored_and_replaced_by_a_later_one(store: Store) -> None:
     assert store.request(make_request().job_id).submitted_ns == 2
 
 
+def test_urgency_is_in_the_request_and_in_no_id(store: Store) -> None:
+    request = make_request()
+    store.submit(request)
+    assert not store.needs(request.job_id).urgent
+    urgent = replace(request, urgent=True)
+    assert Request.from_json(urgent.to_json()) == urgent
+    store.submit(urgent)
+    assert store.needs(request.job_id).urgent
+    assert store.facts(request.job_id).needs.urgent
+    # And what a version without it has written is in no hurry.
+    old = {name: value for name, value in urgent.to_json().items() if name != "urgent"}
+    assert Request.from_json(old) == request
+    assert store.needs("b" * 64) == Needs()
+
+
 def test_an_unknown_job_is_an_error(store: Store) -> None:
     with pytest.raises(FileNotFoundError, match="no job aaaa"):
         store.request("a" * 64)
@@ -162,7 +177,7 @@ def test_a_manifest_that_was_made_anew_is_read_anew(store: Store) -> None:
         manifest = store.manifest("a" * 64)
         assert manifest is not None
         assert manifest.session_id == session_id
-        (store.job_folder("a" * 64) / "manifest.v1.json").unlink()
+        (store.job_folder("a" * 64) / "manifest.v2.json").unlink()
     assert store.manifest("a" * 64) is None
 
 

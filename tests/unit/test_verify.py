@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from playmill import verify as verify_module
+from playmill import row_reader
 from playmill.storage import DataStorage
 from playmill.verify import text_digest, verify
 from playmill.verify_process import verify_apart
@@ -238,11 +238,12 @@ def test_a_file_cut_anywhere_is_found(path: Path) -> None:
 def test_large_arrays_are_read_in_blocks_of_whole_chunks(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify_module, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(row_reader, "BLOCK_BYTES", 1)
     assert verify(path) == []
     with h5py.File(path) as file:
-        sizes = [len(block) for block in verify_module._blocks(file["/features/encoder-a"])]
-    assert sizes == [64, 64, 22]
+        node = file["/features/encoder-a"]
+        for found in (row_reader.blocks(node), row_reader.RowReader(node).chunks()):
+            assert [len(block) for block in found] == [64, 64, 22]
 
 
 def test_a_log_of_one_event_and_one_frame_is_checked(tmp_path: Path) -> None:

@@ -1,0 +1,243 @@
+"""How well `lag.estimate_lag` finds offsets that are known: `python -m benchmarks.lag FOLDER...`.
+
+Every recording (gameplay-session/1, or OpenAI VPT's mp4 + jsonl) is cut into spans. Each span is
+tried with its own inputs, the frames moved by offsets from -400 to +400 ms (are they found?), and
+with inputs that are not its own (does it keep quiet?): those of another span or recording, its own
+shuffled, and its own played backwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from playmill.inputs import READERS
+from playmill.inputs.events import DEVICES, KINDS, InputEvents
+from playmill.lag import estimate_lag
+from playmill.motion import motion_rows
+from playmill.pictures import GrayConverter
+
+OFFSETS_MS = (-400, -217, -100, 0, 100, 283, 400)
+"""Added to the time of every frame; an input's effect is then seen that much later."""
+_MOVE = KINDS.index("move")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Scene:
+    """A recording, or a span of one."""
+
+    name: str
+    frame_us: NDArray[np.int64]
+    motion: NDArray[np.float32]
+    events: InputEvents
+
+    @property
+    def step_us(self) -> float:
+        """Return the usual time from one frame to the next."""
+        return float(np.median(np.diff(self.frame_us)))
+
+    def cut(self, start_us: int, stop_us: int) -> Scene:
+        """Return the span [start_us, stop_us), with a second more of inputs on either side."""
+        frames = (self.frame_us >= start_us) & (self.frame_us < stop_us)
+        motion = self.motion[frames]
+        motion[:1] = np.nan
+        times = self.events.timestamp_us
+        events = select(self.events, (times >= start_us - 10**6) & (times < stop_us + 10**6))
+        return replace(self, frame_us=self.frame_us[frames], motion=motion, events=events)
+
+    def spans(self, seconds: int) -> Iterator[Scene]:
+        """Yield up to ten overlapping spans."""
+        start, stop = int(self.frame_us[0]), int(self.frame_us[-1]) + 1
+        length = seconds * 10**6
+        for place in np.linspace(start, stop - length, 10 if stop - start > 1.1 * length else 1):
+            if stop - start > 0.98 * length:
+                yield self.cut(int(place), int(place) + length)
+
+
+def select(
+    events: InputEvents, kept: NDArray[Any], timestamp_us: NDArray[np.int64] | None = None
+) -> InputEvents:
+    """Return events by a mask or by indices, at other times if need be, without raw lines."""
+    times = events.timestamp_us[kept] if timestamp_us is None else timestamp_us
+    return replace(
+        events,
+        timestamp_us=times,
+        **{name: getattr(events, name)[kept] for name in ("device", "kind", "code", "value")},
+        raw=np.zeros(0, np.uint8),
+        raw_offsets=np.zeros(len(times) + 1, np.int64),
+    )
+
+
+def decode(video: Path) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return times on the video's own clock, in microseconds, and small gray pictures."""
+    convert = GrayConverter()
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        found = [(frame.pts, convert(frame)) for frame in container.decode(stream)]
+        base = stream.time_base
+    times = [round(pts * base * 1_000_000) for pts, _ in found if pts is not None and base]
+    return np.array(times, np.int64), np.array([picture for _, picture in found])
+
+
+def read_scene(folder: Path) -> Scene:
+    """Decode a recording's video and read its inputs."""
+    if (folder / "session.json").exists():
+        session = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+        times, pictures = decode(folder / session["video"]["file"])
+        events = READERS[session["schema"]].read(folder / session["inputs"]["file"])
+        times += session["video"]["pts_zero_us"]
+    else:
+        video = next(iter(folder.glob("*.mp4")))
+        times, pictures = decode(video)
+        lines = video.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
+        events = vpt_events([json.loads(line) for line in lines], times)
+    return Scene(name=folder.name, frame_us=times, motion=motion_rows(pictures), events=events)
+
+
+def vpt_events(lines: list[dict[str, Any]], frame_us: NDArray[np.int64]) -> InputEvents:
+    """Return moves, and differences of held sets, at the times of the lines' frames."""
+    rows: list[tuple[int, str, str, str, float, float]] = []
+    held: set[tuple[str, str]] = set()
+    for time_us, line in zip(frame_us.tolist(), lines, strict=False):
+        mouse = line["mouse"]
+        now = {("keyboard", key) for key in line["keyboard"]["keys"]}
+        now |= {("mouse", str(button)) for button in mouse["buttons"]}
+        rows += [(time_us, "press", *code, 0, 0) for code in sorted(now - held)]
+        rows += [(time_us, "release", *code, 0, 0) for code in sorted(held - now)]
+        if mouse["dx"] or mouse["dy"]:
+            rows.append((time_us, "move", "mouse", "", mouse["dx"], mouse["dy"]))
+        held = now
+    codes = sorted({(device, code) for _, _, device, code, _, _ in rows if code})
+    column = list(zip(*rows, strict=True))
+    return InputEvents(
+        timestamp_us=np.array(column[0], np.int64),
+        device=np.array([DEVICES.index(device) for device in column[2]], np.uint8),
+        kind=np.array([KINDS.index(kind) for kind in column[1]], np.uint8),
+        code=np.array([codes.index((d, c)) if c else -1 for _, _, d, c, _, _ in rows], np.int32),
+        codes=tuple(code for _, code in codes),
+        code_device=np.array([DEVICES.index(device) for device, _ in codes], np.uint8),
+        value=np.array(column[4:], np.float32).T.copy(),
+        raw=np.zeros(0, np.uint8),
+        raw_offsets=np.zeros(len(rows) + 1, np.int64),
+    )
+
+
+def evidence_of(scene: Scene) -> Iterator[tuple[str, Scene]]:
+    """Yield the scene with all its inputs, with mouse moves alone, and without them."""
+    moves = scene.events.kind == _MOVE
+    yield "all", scene
+    if 0 < np.count_nonzero(moves) < len(moves):
+        yield "mouse", replace(scene, events=select(scene.events, moves))
+        yield "keys", replace(scene, events=select(scene.events, ~moves))
+
+
+def foreign(
+    scene: Scene, others: list[Scene], rng: np.random.Generator
+) -> Iterator[tuple[str, Scene]]:
+    """Yield the scene with inputs that are not its own."""
+    start, stop = int(scene.frame_us[0]), int(scene.frame_us[-1])
+    other = others[int(rng.integers(len(others)))]
+    times = other.events.timestamp_us
+    if len(times):
+        place = int(other.frame_us[0])
+        room = int(other.frame_us[-1]) - place - (stop - start)
+        # Of the same recording, inputs from at least a span away.
+        for _ in range(100):
+            begin = place + int(rng.random() * max(room, 0))
+            if other.name != scene.name or abs(begin - start) > stop - start + 2 * 10**6:
+                events = select(other.events, (times >= begin) & (times < begin + stop - start))
+                moved = replace(events, timestamp_us=events.timestamp_us + (start - begin))
+                yield "of another", replace(scene, events=moved)
+                break
+    events = scene.events
+    begin = events.timestamp_us[:1]
+    waits = rng.permutation(np.diff(events.timestamp_us, prepend=begin))
+    order = rng.permutation(len(events))
+    yield "shuffled", replace(scene, events=select(events, order, begin + np.cumsum(waits)))
+    order = np.arange(len(events))[::-1]
+    turned = start + stop - events.timestamp_us[order]
+    yield "backwards", replace(scene, events=select(events, order, turned))
+
+
+def measure_offsets(scenes: list[Scene], lengths: list[int]) -> None:
+    """Print how offsets that were put in are found."""
+    print("| recording | span s | inputs | cases | confident | of these within a frame | bias ms |")
+    print("|---|---|---|---|---|---|---|")
+    claims = right = cases = 0
+    for scene in scenes:
+        found: dict[tuple[int, str], list[tuple[bool, float]]] = defaultdict(list)
+        for seconds in lengths:
+            for span in scene.spans(seconds):
+                for name, part in evidence_of(span):
+                    for offset_ms in OFFSETS_MS:
+                        late = part.frame_us + offset_ms * 1000
+                        estimate = estimate_lag(late, part.motion, part.events)
+                        error = estimate.lag_us - offset_ms * 1000
+                        found[seconds, name].append((estimate.confident, error))
+        for (seconds, name), results in found.items():
+            errors = np.array([error for confident, error in results if confident])
+            good = int(np.count_nonzero(np.abs(errors) <= scene.step_us))
+            cases, claims, right = cases + len(results), claims + len(errors), right + good
+            bias = f"{np.median(errors) / 1000:.1f}" if len(errors) else ""
+            share = f"{good / len(errors):.3f}" if len(errors) else ""
+            print(
+                f"| {scene.name} | {seconds} | {name} | {len(results)} | "
+                f"{len(errors) / len(results):.2f} | {share} | {bias} |",
+                flush=True,
+            )
+    print(f"\n{cases} cases, {claims} confident, of these within a frame: {right}")
+
+
+def measure_false_claims(scenes: list[Scene], lengths: list[int], rounds: int) -> None:
+    """Print how often inputs that are not a span's own are taken for them."""
+    rng = np.random.default_rng(1)
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for _ in range(rounds):
+        for scene in scenes:
+            for seconds in lengths:
+                spans = list(scene.spans(seconds))
+                if not spans:
+                    continue
+                span = spans[int(rng.integers(len(spans)))]
+                for name, other in foreign(span, scenes, rng):
+                    for _, part in evidence_of(other):
+                        estimate = estimate_lag(part.frame_us, part.motion, part.events)
+                        counts[name][0] += 1
+                        counts[name][1] += estimate.confident
+                        if estimate.confident:
+                            print(f"{scene.name} {seconds} s, {name}: {estimate}", flush=True)
+    print("\n| inputs | cases | confident |\n|---|---|---|")
+    for name, (cases, claims) in counts.items():
+        print(f"| {name} | {cases} | {claims} |")
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--seconds", type=int, nargs="+", default=[20, 30, 60])
+    parser.add_argument("--rounds", type=int, default=10)
+    arguments = parser.parse_args()
+    scenes = []
+    for folder in arguments.folders:
+        began = time.perf_counter()
+        scenes.append(read_scene(folder))
+        print(f"{folder}: {time.perf_counter() - began:.1f} s", file=sys.stderr)
+    measure_offsets(scenes, arguments.seconds)
+    measure_false_claims(scenes, arguments.seconds, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""Counts whether everything in the log is in /actions or in no frame: nothing lost, nothing twice.
+
+The log is counted anew here, by the written rules, and nothing is taken over from `actions` but its
+arrays and counters: what is wrong there does not add up here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playmill.actions import Actions
+from playmill.inputs.events import DEVICES, KINDS, InputEvents
+from playmill.synchronizer import Alignment
+
+_PRESS, _RELEASE, _STATE, _POSITION = (
+    KINDS.index(kind) for kind in ("press", "release", "state", "position")
+)
+_COLUMN_DEVICES = tuple(DEVICES.index(name) for name in ("keyboard", "mouse", "gamepad"))
+_FULL = np.iinfo(np.uint16).max
+"""A count in /actions ends here."""
+_WHOLE = 2**24
+"""float32 holds every whole number up to this."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Balance:
+    """One quantity: log = dataset + unassigned, as far as the arrays can say it."""
+
+    log: float
+    dataset: float
+    unassigned: float
+    tolerance: float = 0.0
+    """What float32 rows may have lost by rounding; 0 for counts and for sums of whole numbers."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it adds up; never with a number that is not finite."""
+        return abs(self.dataset + self.unassigned - self.log) <= self.tolerance
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the three numbers: ints where they are whole, None where not finite."""
+        return {name: _number(getattr(self, name)) for name in ("log", "dataset", "unassigned")}
+
+
+def audit(events: InputEvents, alignment: Alignment, actions: Actions) -> dict[str, Balance]:
+    """Balance presses, releases, scrolls and mouse moves of the log against the dataset.
+
+    presses: `log` is the presses of keys and buttons less those of what was down already
+    (`auto_repeats`), `dataset` the sum of key_presses and button_presses. releases: the same with
+    `orphan_releases`. `unassigned` are such changes by events without a frame, and what a frame had
+    beyond the 65,535 that its count can hold. Events without a code, and of devices that have no
+    columns in /actions, are not part of it.
+
+    scroll_x, scroll_y, mouse_dx, mouse_dy: sums over the events of kind scroll and move. They
+    balance exactly where all values are whole and no row exceeds 2**24; otherwise each row may be
+    off by half the spacing of float32 there. In a log without moves they are those between its
+    positions.
+    """
+    return {
+        **_switches(events, alignment, actions),
+        **_sums("scroll", ("scroll_x", "scroll_y"), events, alignment, actions.scroll),
+        **_sums("move", ("mouse_dx", "mouse_dy"), events, alignment, actions.mouse),
+    }
+
+
+def holds(balances: Iterable[Balance]) -> bool:
+    """Return whether every one of them adds up."""
+    return all(balance.holds for balance in balances)
+
+
+def what_is_lost(conservation: dict[str, Any]) -> str:
+    """Return a sentence on an alignment report's `conservation` that does not hold."""
+    parts = [
+        f"{name}: log {row['log']}, dataset {row['dataset']}, unassigned {row['unassigned']}"
+        for name, row in conservation.items()
+        if name != "holds"
+    ]
+    return (
+        "/actions does not add up to the input log, which is a fault of playmill, not of the"
+        f" recording ({'; '.join(parts)})"
+    )
+
+
+def _switches(events: InputEvents, alignment: Alignment, actions: Actions) -> dict[str, Balance]:
+    switching = (events.kind <= _RELEASE) | (events.kind == _STATE)
+    coded = np.flatnonzero(switching & (events.code >= 0))
+    coded = coded[np.lexsort((coded, events.code[coded]))]
+    code, kind = events.code[coded], events.kind[coded]
+    down = (kind == _PRESS) | ((kind == _STATE) & (events.value[coded, 0] != 0))
+    was_down = np.zeros(len(coded), bool)
+    was_down[1:] = down[:-1] & (code[1:] == code[:-1])
+    # What a snapshot puts right is neither a press nor a release, but decides what comes next.
+    logged = kind != _STATE
+    coded, code, was_down = coded[logged], code[logged], was_down[logged]
+    press = kind[logged] == _PRESS
+    switches = _Switches(
+        code=code,
+        frame=alignment.frame[coded],
+        column=np.isin(events.code_device, _COLUMN_DEVICES)[code],
+        idle=press == was_down,
+    )
+    return {
+        "presses": _switch_balance(
+            switches, press, actions.auto_repeats, (actions.key_presses, actions.button_presses)
+        ),
+        "releases": _switch_balance(
+            switches,
+            ~press,
+            actions.orphan_releases,
+            (actions.key_releases, actions.button_releases),
+        ),
+    }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Switches:
+    """Presses and releases with a code, by code and then in time order. All (T,)."""
+
+    code: NDArray[np.int32]
+    frame: NDArray[np.int64]
+    """-1 where none."""
+    column: NDArray[np.bool_]
+    """Whether /actions has columns for its device."""
+    idle: NDArray[np.bool_]
+    """Changes nothing: an auto-repeat or an orphan release."""
+
+
+def _switch_balance(
+    switches: _Switches,
+    mine: NDArray[np.bool_],
+    idle_counter: int,
+    tables: tuple[NDArray[np.uint16], ...],
+) -> Balance:
+    changes = mine & switches.column & ~switches.idle
+    frame = switches.frame[changes]
+    # The counter is of all devices, the arrays are not.
+    idle_elsewhere = int(np.count_nonzero(mine & switches.idle & ~switches.column))
+    return Balance(
+        log=int(np.count_nonzero(mine & switches.column)) - (idle_counter - idle_elsewhere),
+        dataset=sum(int(table.sum(dtype=np.int64)) for table in tables),
+        unassigned=int(np.count_nonzero(frame < 0))
+        + _beyond_full(switches.code[changes], frame, tables),
+    )
+
+
+def _beyond_full(
+    code: NDArray[np.int32], frame: NDArray[np.int64], tables: Iterable[NDArray[np.uint16]]
+) -> int:
+    """Return how many changes lie beyond the counts that are full."""
+    if not any((table == _FULL).any() for table in tables):
+        return 0
+    placed = frame >= 0
+    pairs = np.stack([code[placed].astype(np.int64), frame[placed]])
+    _, counts = np.unique(pairs, axis=1, return_counts=True)
+    return int(np.maximum(counts - _FULL, 0).sum())
+
+
+def _sums(
+    kind: str,
+    names: tuple[str, str],
+    events: InputEvents,
+    alignment: Alignment,
+    rows: NDArray[np.float32],
+) -> dict[str, Balance]:
+    chosen = events.kind == KINDS.index(kind)
+    values, frame = events.value[chosen], alignment.frame[chosen]
+    if kind == "move" and not len(values):
+        values, frame = _ways(events, alignment)
+    return {
+        name: Balance(
+            log=_sum(values[:, axis]),
+            dataset=_sum(rows[:, axis]),
+            unassigned=_sum(values[frame < 0, axis]),
+            tolerance=_tolerance(values[:, axis], rows[:, axis]),
+        )
+        for axis, name in enumerate(names)
+    }
+
+
+def _ways(
+    events: InputEvents, alignment: Alignment
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the moves between the positions of a log that has no others, and their frames."""
+    at = events.kind == _POSITION
+    values = events.value[at].astype(np.float64)
+    return values[1:] - values[:-1], alignment.frame[at][1:]
+
+
+def _sum(values: NDArray[np.floating[Any]]) -> float:
+    """Return the sum, correctly rounded; NaN where it is no finite number."""
+    try:
+        return math.fsum(values.tolist())
+    except (OverflowError, ValueError):  # infinities
+        return math.nan
+
+
+def _tolerance(values: NDArray[np.floating[Any]], rows: NDArray[np.float32]) -> float:
+    """Return how far the sum of `rows` may be off: added up in float64, kept as float32."""
+    if not (np.isfinite(values).all() and np.isfinite(rows).all()):
+        return 0.0
+    total, size = _sum(np.abs(values)), np.abs(rows.astype(np.float64))
+    if total < 2**53 and bool((values == np.rint(values)).all()):
+        return _sum(size[size >= _WHOLE] * 2.0**-24)
+    return _sum(size * 2.0**-24) + (len(values) + 4) * total * 2.0**-53 + len(rows) * 2.0**-149
+
+
+def _number(value: float) -> int | float | None:
+    if not math.isfinite(value):
+        return None
+    return int(value) if value == int(value) else value

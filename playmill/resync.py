@@ -1,0 +1,222 @@
+"""Give the events of a published dataset to its frames anew, by other rules. Needs no recording.
+
+Everything that is needed lies in the dataset: events as they were logged, frame times, features.
+What comes out is byte for byte what the mill would publish with the other options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from playmill.config import PipelineConfig
+from playmill.content import FeatureBlocks, ImageBlocks
+from playmill.dataset import Dataset, open_dataset
+from playmill.encoders import feature_key
+from playmill.errors import DatasetError, PlaymillError
+from playmill.inputs import MASKS, InputEvents, Mask, RejectedLines
+from playmill.labels import FrameTable, Session, label
+from playmill.manifest import dataset_key
+from playmill.recording import check_policy
+from playmill.storage import DataStorage, stored_features
+from playmill.verify_process import verify_apart
+
+IMAGE_ROWS = 64
+"""Pictures that are copied at a time."""
+
+Change = Callable[[PipelineConfig], PipelineConfig]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resynced:
+    """What became of one dataset."""
+
+    dataset: Path
+    changed: bool
+    """False: it was by these rules already, or it failed."""
+    assigned: int | None = None
+    unassigned: int | None = None
+    error: str | None = None
+    """Why nothing changed; None where all went well."""
+
+    def __str__(self) -> str:
+        """Return it as a line for people."""
+        if self.error is not None:
+            return f"{self.dataset}: failed: {self.error}"
+        what = "synchronized anew" if self.changed else "as it was"
+        return f"{self.dataset}: {what}, {self.assigned} events assigned, {self.unassigned} not"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object with every key."""
+        return asdict(self) | {"dataset": str(self.dataset)}
+
+
+def resync_all(paths: Iterable[Path], change: Change) -> Iterator[Resynced]:
+    """Resync one dataset after the other; one that fails does not stop the others."""
+    for path in paths:
+        try:
+            before = _key(path)
+            resync(path, change)
+            with open_dataset(path) as dataset:
+                attrs = dataset.h5["/sync"].attrs
+                yield Resynced(
+                    dataset=path,
+                    changed=dataset.dataset_key != before,
+                    assigned=int(attrs["assigned"]),
+                    unassigned=int(attrs["unassigned"]),
+                )
+        except (PlaymillError, OSError) as error:
+            yield Resynced(dataset=path, changed=False, error=str(error))
+
+
+def _key(path: Path) -> str:
+    with open_dataset(path) as dataset:
+        return dataset.dataset_key
+
+
+def resync(path: Path, change: Change) -> Path:
+    """Publish `path` anew with its events given to frames by other rules; return it.
+
+    Nothing changes if the rules are those that it has, or if this fails.
+
+    Args:
+        path: a dataset file that the mill, or `pipeline.run`, has published.
+        change: makes the new configuration out of the one that the dataset was made with; may
+            change what `PipelineConfig.labelling` names, but for `keep_text` and `trim_stop_chord`,
+            which decide what the log is read as.
+    Raises:
+        FileNotFoundError: there is no such file.
+        DatasetError: it is no sound dataset, or does not hold what is needed.
+        UsageError: the rules make no sense for its log.
+        RecordingError: by the new rules it must not be published.
+    """
+    problems = verify_apart(path)
+    if problems:
+        raise DatasetError(str(path), f"is not sound: {problems[0]}")
+    with open_dataset(path) as dataset:
+        config = _changed(dataset, change)
+        content = label(_session(dataset, config), _frames(dataset), _events(dataset), config)
+        if content.dataset_key == dataset.dataset_key:
+            return path
+        storage = DataStorage(path.parent.parent)
+        if storage.path(dataset.session_id).resolve() != path.resolve():
+            raise DatasetError(
+                str(path),
+                f"lies where session {dataset.session_id!r} does not belong; put it back to"
+                f" {storage.path(dataset.session_id)}",
+            )
+        return storage.write(
+            content, features=[_own_features(dataset, config)], images=_images(dataset)
+        )
+
+
+def _changed(dataset: Dataset, change: Change) -> PipelineConfig:
+    provenance = dataset.provenance
+    needed = ("config", "parts_key", "session_digest", "log_digest", "sides_digest", "reader")
+    missing = [name for name in needed if name not in provenance]
+    if missing or dataset.motion is None:
+        raise DatasetError(
+            str(dataset.path),
+            f"cannot be synchronized anew: its provenance lacks {', '.join(missing) or 'motion'};"
+            " only datasets of the mill can, and of this version",
+        )
+    old = PipelineConfig.from_json(provenance["config"])
+    new = change(old)
+    check_policy(dataset.path, provenance["reader"], new.policy)
+    return new
+
+
+def _session(dataset: Dataset, config: PipelineConfig) -> Session:
+    provenance = dict(dataset.provenance) | {"config": config.to_json()}
+    facts = {
+        "session_id": dataset.session_id,
+        "clock": dataset.clock,
+        "pts_zero_us": dataset.pts_zero_us,
+        **{
+            name: provenance[name]
+            for name in ("parts_key", "reader", "session_digest", "log_digest", "sides_digest")
+        },
+    }
+    # What was said of the old alignment stands at the end, and is said anew.
+    num_warnings = len(dataset.warnings) - len(dataset.report["warnings"])
+    return Session(
+        session_id=dataset.session_id,
+        dataset_key=dataset_key(config, facts),
+        clock=dataset.clock,
+        metadata=dataset.metadata,
+        provenance=provenance,
+        warnings=tuple(dataset.warnings[:num_warnings]),
+        time_base=dataset.time_base,
+        pts_zero_us=dataset.pts_zero_us,
+        clock_report=dataset.report["clock"],
+        log=str(dataset.path) if provenance["reader"] else None,
+    )
+
+
+def _frames(dataset: Dataset) -> FrameTable:
+    return FrameTable(
+        pts=dataset.pts,
+        timestamp_us=dataset.timestamps_us,
+        flags=dataset.flags,
+        motion=np.asarray(dataset.motion[...], np.float32),
+    )
+
+
+def _events(dataset: Dataset) -> InputEvents:
+    """Return the log as it was read, word by word."""
+    array, texts = dataset.array, _texts
+    rejected = dataset.h5["/inputs/rejected_line"]
+    keys = dict(zip(dataset.key_names, dataset.w3c_codes, strict=True))
+    code_device = array("/inputs/code_device")
+    codes = texts(dataset, "/inputs/codes")
+    spans = zip(array("/inputs/mask").tolist(), array("/inputs/mask_span_us").tolist(), strict=True)
+    return InputEvents(
+        timestamp_us=array("/inputs/timestamp_us"),
+        device=array("/inputs/device"),
+        kind=array("/inputs/kind"),
+        code=array("/inputs/code"),
+        codes=codes,
+        code_device=code_device,
+        value=array("/inputs/value"),
+        raw=dataset.h5["/inputs/raw"][...],
+        raw_offsets=array("/inputs/raw_offsets"),
+        mouse_unit=str(dataset.h5["/actions/mouse"].attrs["unit"]),
+        w3c_codes=tuple(
+            keys[name] if device == 0 else ""
+            for name, device in zip(codes, code_device.tolist(), strict=True)
+        ),
+        masks=tuple(
+            Mask(name=MASKS[name], start_us=start, stop_us=stop) for name, (start, stop) in spans
+        ),
+        duplicates=int(dataset.h5["/sync"].attrs["duplicates"]),
+        rejected=RejectedLines(
+            line=rejected[...],
+            reason=texts(dataset, "/inputs/rejected_reason"),
+            raw=dataset.h5["/inputs/rejected_raw"][...],
+            raw_offsets=array("/inputs/rejected_raw_offsets"),
+            total=int(rejected.attrs["total"]),
+        ),
+    )
+
+
+def _texts(dataset: Dataset, path: str) -> tuple[str, ...]:
+    return tuple(dataset.h5[path].asstr()[...].tolist())
+
+
+def _own_features(dataset: Dataset, config: PipelineConfig) -> FeatureBlocks:
+    """Return the features that the dataset's key names; those of others are carried over."""
+    key = feature_key(config.encoder, config.weights_digest)
+    return stored_features(dataset.features(key), key)
+
+
+def _images(dataset: Dataset) -> ImageBlocks | None:
+    if not dataset.has_images:
+        return None
+    node = dataset.images
+    height, width = node.shape[1:3]
+    blocks = (node[row : row + IMAGE_ROWS] for row in range(0, len(node), IMAGE_ROWS))
+    return ImageBlocks(size=(height, width), blocks=blocks)

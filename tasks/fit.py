@@ -1,0 +1,98 @@
+"""Fit: a worker that cannot do a step says so, and leaves it to one that can.
+
+What it lacks (a GPU, weights, a package, a root) another may have; so no try is counted, the
+refusal is noted on the store, and the step goes on waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping
+
+from playmill.errors import EncoderUnavailable, PlaymillError, UsageError
+from playmill.jobs import JobFacts
+from playmill.refusals import REFUSED_S, Refusal, anybody_refuses, forget, refusals, refuse
+from playmill.store import Store
+from tasks import presence
+from tasks.queues import queue_of
+
+log = logging.getLogger(__name__)
+
+PAUSE_S = 0.5
+"""Before a worker takes the next message after one that it has refused: others may be quicker."""
+
+_refused: dict[str, float] = {}
+"""When this process refused each kind of work."""
+
+
+class Misfit(PlaymillError):
+    """This worker cannot do the step, another may; the argument says why not."""
+
+
+@contextlib.contextmanager
+def needed_here() -> Iterator[None]:
+    """Turn what this worker lacks into a Misfit."""
+    try:
+        yield
+    except (EncoderUnavailable, UsageError, ImportError) as error:
+        raise Misfit(str(error)) from error
+
+
+def has_refused(fit: str) -> bool:
+    """Say whether this worker has refused such work a short while ago."""
+    return time.monotonic() < _refused.get(fit, -REFUSED_S) + REFUSED_S
+
+
+def say_no(store: Store, fit: str, error: Misfit, *, place: Mapping[str, object]) -> None:
+    """Refuse a kind of work: in the log, and on the store, where `status` and `advance` look.
+
+    Args:
+        place: fields for the line in the log.
+    """
+    _refused[fit] = time.monotonic()
+    refusal = Refusal(presence.this_worker(), str(error))
+    log.error("this worker cannot do it, and leaves it to others: %s", error, extra=place)
+    refuse(store.root, fit, refusal, now_s=time.time())
+
+
+def begin_anew(store: Store) -> None:
+    """Forget what a worker of this worker's name, which ran before it, has refused."""
+    forget(store.root, worker=presence.this_worker())
+
+
+class Fitness:
+    """Who refuses what at one moment: asked for many jobs in a row, and read once for each kind."""
+
+    def __init__(self, store: Store) -> None:
+        self._root = store.root
+        self._known: dict[str, list[Refusal]] = {}
+        self._listeners: Mapping[str, frozenset[str]] | None = None
+        self._any = anybody_refuses(self._root)
+
+    def refusals(self, facts: JobFacts) -> list[Refusal]:
+        """Return who refuses the next step of a job."""
+        if not self._any:
+            return []
+        fit = facts.fit
+        if fit not in self._known:
+            self._known[fit] = refusals(self._root, fit, now_s=time.time())
+        return self._known[fit]
+
+    def refused(self, facts: JobFacts) -> tuple[Refusal, ...]:
+        """Return what everybody who listens says against a job's next step; (): somebody may.
+
+        Raises:
+            redis.RedisError: Redis cannot be asked who listens.
+        """
+        found = {refusal.worker: refusal for refusal in self.refusals(facts)}
+        if not found:
+            return ()
+        if self._listeners is None:
+            self._listeners = presence.listeners()
+        queue = queue_of(facts.next_verb, device=facts.needs.device_class, urgent=False)
+        able = [worker for worker, queues in self._listeners.items() if queue in queues]
+        if not able or set(able) - set(found):
+            return ()
+        return tuple(found[worker] for worker in able)

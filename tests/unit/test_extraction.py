@@ -1,0 +1,143 @@
+"""Extracting a chunk: the same rows for any number of passes, and an orderly end of a bad one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from playmill import encoders
+from playmill.config import PipelineConfig
+from playmill.decode_process import DecodeProcess
+from playmill.errors import EncoderError
+from playmill.extraction import Extractor, _Batch, with_features
+from playmill.frame_processor import FrameProcessor
+from playmill.jobs import Commit
+from playmill.manifest import Manifest, make_manifest
+from playmill.motion import PICTURE_SIZE
+from playmill.plan import cut
+from playmill.recording import read_recording
+from playmill.schema import frame_flag
+from playmill.testing import MadeRecording, make_recording, make_stills
+from playmill.video_index import index_video
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[DecodeProcess]:
+    with DecodeProcess() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> MadeRecording:
+    return make_recording(tmp_path_factory.mktemp("r"), seconds=2, gop=20, size=(320, 240))
+
+
+def planned(folder: Path, config: PipelineConfig) -> Manifest:
+    encoder = encoders.describe(config.encoder)
+    recording = read_recording(folder, identity=folder.name)
+    return make_manifest(recording, config, index=index_video, encoder=encoder)
+
+
+def extracted(
+    made: MadeRecording,
+    decoder: DecodeProcess,
+    folder: Path,
+    *,
+    config: PipelineConfig,
+    num_passes: int,
+) -> list[Commit]:
+    """Extract every chunk; return what was committed, without what times and places it."""
+    manifest = planned(made.folder, config)
+    processor = FrameProcessor.from_encoder(
+        encoders.load(config.encoder, device="cpu"), batch_size=config.batch_size, num_threads=1
+    )
+    extractor = Extractor(processor, decoder, num_passes)
+    commits = [
+        extractor.extract(made.video, chunk, manifest, folder=folder / chunk.id)
+        for chunk in manifest.chunks
+    ]
+    return [replace(commit, seconds=0.0) for commit in commits]
+
+
+@pytest.mark.parametrize("encoder", ["mean_pixel", "efficientnet_lite0"])
+def test_the_number_of_passes_changes_no_bit(
+    made: MadeRecording, decoder: DecodeProcess, tmp_path: Path, encoder: str
+) -> None:
+    config = PipelineConfig(encoder=encoder, chunk_frames=20, batch_size=3, image_size=(60, 80))
+    one = extracted(made, decoder, tmp_path / "1", config=config, num_passes=1)
+    for num_passes in (2, 5):
+        folder = tmp_path / str(num_passes)
+        assert extracted(made, decoder, folder, config=config, num_passes=num_passes) == one
+    assert len(one) == 3
+    assert all(commit.digests for commit in one)
+
+
+def test_a_repeated_picture_is_flagged_and_the_ends_are_known(
+    decoder: DecodeProcess, tmp_path: Path
+) -> None:
+    numbers = [3, 3, 7, 7, 7, 3]
+    made_of = make_recording(tmp_path / "r", seconds=1)
+    stills = tmp_path / "stills"
+    make_stills(stills, numbers=numbers, times_us=range(10, 16))
+    config = PipelineConfig(encoder="mean_pixel", batch_size=2)
+    manifest = planned(made_of.folder, config)
+    (chunk,) = cut(index_video(stills), target_frames=9)
+    processor = FrameProcessor.from_encoder(
+        encoders.load("mean_pixel", device="cpu"), batch_size=2, num_threads=1
+    )
+    commit = Extractor(processor, decoder, 2).extract(
+        stills, chunk, manifest, folder=tmp_path / "part"
+    )
+    repeated = frame_flag("duplicate_picture")
+    assert [bool(flags & repeated) for flags in commit.flags] == [
+        False, True, False, True, True, False,
+    ]  # fmt: skip
+    assert commit.first_picture == commit.last_picture != ""
+
+
+class Failing(nn.Module):
+    """Gives a number too large to store from its third picture on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += 1
+        return torch.full((len(x), 1), 1.0 if self.seen < 3 else 1e9)
+
+
+def test_a_pass_that_fails_ends_the_others_and_frees_the_decoder(
+    made: MadeRecording, decoder: DecodeProcess, tmp_path: Path
+) -> None:
+    config = PipelineConfig(encoder="mean_pixel", chunk_frames=1000, batch_size=2)
+    manifest = planned(made.folder, config)
+    failing = FrameProcessor((64, 64), Failing(), "cpu", batch_size=2, num_threads=1)
+    with pytest.raises(EncoderError, match=r"it gave a feature of 1e\+09"):
+        Extractor(failing, decoder, 2).extract(
+            made.video, manifest.chunks[0], manifest, folder=tmp_path / "bad"
+        )
+    assert not [one for one in threading.enumerate() if one.name.startswith("backbone")]
+    assert len(list(decoder.frames(made.video, manifest.chunks[0]))) == 60
+
+
+def test_features_come_in_the_order_of_their_batches() -> None:
+    def batches() -> Generator[_Batch]:
+        for number in range(20):
+            pictures = np.full((1, 8, 8, 3), number, np.uint8)
+            glances = np.zeros((1, *PICTURE_SIZE), np.uint8)
+            yield _Batch(pts=[number], flags=[0], glances=glances, pictures=pictures, images=None)
+
+    processor = FrameProcessor((8, 8), nn.AvgPool2d(8), "cpu", batch_size=1, num_threads=1,
+                               mean=(0, 0, 0), std=(1, 1, 1))  # fmt: skip
+    found = list(with_features(batches(), processor, 4))
+    assert [batch.pts for batch, _ in found] == [[number] for number in range(20)]
+    values = np.concatenate([features for _, features in found])[:, 0] * 255
+    np.testing.assert_allclose(values, range(20), atol=0.05)

@@ -1,0 +1,172 @@
+"""Resync: what the mill would publish with other rules, from the dataset alone, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from playmill import pipeline
+from playmill.config import PipelineConfig
+from playmill.dataset import open_dataset
+from playmill.errors import DatasetError, RecordingError, UsageError
+from playmill.resync import resync, resync_all
+from playmill.schema import REPORT_FILE_NAME
+from playmill.storage import DataStorage
+from tests.unit.dataset_samples import make_content, make_features
+
+RECORDING = Path(__file__).resolve().parents[2] / "examples/recordings/doom-320x240-audio"
+CONFIG = PipelineConfig(encoder="mean_pixel")
+
+
+def run(datasets: Path, **changes: Any) -> Path:
+    return pipeline.run(RECORDING, datasets, replace(CONFIG, **changes))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(tmp_path_factory.mktemp("published"), image_size=(6, 8))
+
+
+@pytest.fixture
+def dataset(published: Path, tmp_path: Path) -> Path:
+    """Return a copy of the dataset, in a datasets folder of its own."""
+    folder = tmp_path / "datasets" / published.parent.name
+    shutil.copytree(published.parent, folder)
+    return folder / published.name
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "policy": {"policy": "nearest"},
+    "window": {"window_us": 5_000},
+    "latency": {"latency_us": -40_000},
+    "what the pictures show": {"auto_latency": True},
+    "the first rule": {"policy": "window", "window_us": 100_000},
+    "gates": {"require": ("coverage>0.5",)},
+    "controls": {"controls": (("a", "left"), ("w", "forward"))},
+}
+
+
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
+def test_it_is_what_a_run_would_publish(
+    dataset: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    before = dataset.read_bytes()
+    resync(dataset, lambda config: replace(config, **changes))
+    expected = run(tmp_path / "run", image_size=(6, 8), **changes)
+    assert dataset.read_bytes() == expected.read_bytes() != before
+    beside = [path.with_name(REPORT_FILE_NAME).read_text() for path in (dataset, expected)]
+    assert beside[0] == beside[1]
+    resync(dataset, lambda config: CONFIG_OF(before, config))
+    assert dataset.read_bytes() == before
+
+
+def CONFIG_OF(before: bytes, config: PipelineConfig) -> PipelineConfig:
+    """Return the rules that the dataset had at first."""
+    return replace(
+        config,
+        policy="following",
+        window_us=100_000,
+        latency_us=0,
+        auto_latency=False,
+        require=(),
+        controls=(),
+    )
+
+
+def test_the_same_rules_change_nothing(dataset: Path) -> None:
+    stamp = dataset.stat().st_mtime_ns
+    resync(dataset, lambda config: config)
+    assert dataset.stat().st_mtime_ns == stamp
+
+
+def test_features_of_other_encoders_are_carried_over(dataset: Path) -> None:
+    with open_dataset(dataset) as first:
+        num_frames, content_key = len(first), first.dataset_key
+    other = replace(CONFIG, encoder="mean_pixel", precision="fp32", latency_us=1)
+    resync(dataset, lambda config: replace(config, latency_us=other.latency_us))
+    with open_dataset(dataset) as second:
+        assert len(second) == num_frames
+        assert second.dataset_key != content_key
+        assert second.has_images
+
+
+def test_a_gate_that_fails_leaves_the_dataset_as_it_was(dataset: Path) -> None:
+    before = dataset.read_bytes()
+    with pytest.raises(RecordingError, match=r"unassigned_fraction .*expected unassigned_fraction"):
+        resync(dataset, lambda config: replace(config, require=("unassigned_fraction<0.0001",)))
+    assert dataset.read_bytes() == before
+
+
+def test_a_dataset_of_other_origin_is_refused(tmp_path: Path) -> None:
+    path = DataStorage(tmp_path).write(make_content(), features=[make_features()])
+    with pytest.raises(DatasetError, match="cannot be synchronized anew: its provenance lacks con"):
+        resync(path, lambda config: config)
+
+
+def test_a_dataset_that_lies_elsewhere_is_refused(dataset: Path) -> None:
+    other = dataset.parent.with_name("session_other")
+    dataset.parent.rename(other)
+    with pytest.raises(DatasetError, match="lies where session 'h-09009' does not belong"):
+        resync(other / "data.h5", lambda config: replace(config, policy="nearest"))
+
+
+def test_one_that_fails_does_not_stop_the_others(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.h5").write_bytes(b"no HDF5")
+    paths = [tmp_path / "broken.h5", dataset]
+    rows = list(resync_all(paths, lambda config: replace(config, policy="nearest")))
+    assert [row.changed for row in rows] == [False, True]
+    assert "broken.h5" in (rows[0].error or "")
+    assert rows[1].assigned is not None
+    assert rows[1].assigned > 0
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "playmill.cli", "resync", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_command(dataset: Path) -> None:
+    done = command(dataset.parent.parent, "--policy", "nearest", "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert (row["dataset"], row["changed"], row["error"]) == (str(dataset), True, None)
+    done = command(dataset, "--policy", "nearest")
+    assert done.stdout.startswith(f"{dataset}: as it was, ")
+    done = command(dataset, "--require", "coverage>0.9999999")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "nothing to change; give --policy"),
+        (("--policy", "sometimes"), "unknown policy 'sometimes'"),
+        (("--policy", "line"), "gameplay-session/1"),
+        (("--window-ms", "-3"), "--window-ms is -3; it must be 0 or more"),
+        (("--require", "luck>1"), "no 'luck'; there are clock_residual_p50"),
+    ],
+)
+def test_wrong_usage(dataset: Path, options: tuple[str, ...], message: str) -> None:
+    before = dataset.read_bytes()
+    done = command(dataset, *options)
+    assert done.returncode in (1, 2)
+    assert message in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert dataset.read_bytes() == before
+
+
+def test_policy_line_is_wrong_for_a_log_with_times(dataset: Path) -> None:
+    with pytest.raises(UsageError, match="whose policy is any policy but line"):
+        resync(dataset, lambda config: replace(config, policy="line"))
