@@ -24,7 +24,7 @@ def test_every_real_video_is_claimed_by_its_own_reader_and_no_other() -> None:
         if path.suffix in VIDEO_SUFFIXES:
             names = [name for name, reader in READERS.items() if reader.find(path)]
             claims[path.relative_to(RECORDINGS).as_posix()] = names
-    own = {"owa": ["owamcap"], "vpt": ["vpt"] if "vpt" in READERS else []}
+    own = {"owa": ["owamcap"], "vpt": ["openai-vpt"]}
     assert claims == {name: own.get(name.partition("/")[0], []) for name in claims}
     assert claims["owa/0.3.2.mkv"]
     assert len(claims) > 10
