@@ -39,7 +39,7 @@ class Scene:
 
     name: str
     frame_us: NDArray[np.int64]
-    motion: NDArray[np.float32]
+    motion: NDArray[np.float16]
     events: InputEvents
 
     @property

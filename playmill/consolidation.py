@@ -15,13 +15,13 @@ from playmill.encoders import feature_key
 from playmill.errors import SourceChanged
 from playmill.inputs import InputEvents, ReadOptions, reader_for
 from playmill.jobs import Commit
-from playmill.joined_frames import join_frames
+from playmill.joined_frames import Frames, join_frames
 from playmill.labels import FrameTable, Session, label
 from playmill.manifest import Manifest, file_digest, sides_digest
 from playmill.plan import frame_times_us
 from playmill.recording import Recording
 from playmill.row_source import RowSource
-from playmill.storage import DataStorage, FeatureBlocks, ImageBlocks
+from playmill.storage import DatasetContent, DataStorage, FeatureBlocks, ImageBlocks
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def consolidate(
         OSError: the file cannot be written; nothing is published.
     """
     frames = join_frames(manifest, commits)
-    content = _content(recording, manifest, commits, frames)
+    content = _content(recording, manifest, commits, frames, source)
     summary: dict[str, Any] = {
         "frames": len(frames.pts),
         "events": len(content.events),
@@ -128,7 +128,11 @@ def consolidate(
 
 
 def _content(
-    recording: Recording, manifest: Manifest, commits: Sequence[Commit], frames: Frames
+    recording: Recording,
+    manifest: Manifest,
+    commits: Sequence[Commit],
+    frames: Frames,
+    source: RowSource,
 ) -> DatasetContent:
     """Read the log and synchronize it; return everything but features and pictures."""
     events = read_events(recording, manifest)

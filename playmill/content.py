@@ -42,7 +42,7 @@ class DatasetContent:
     """(N,) strictly increasing."""
     flags: NDArray[np.uint8]
     """(N,) bits by schema.FRAME_FLAGS."""
-    motion: NDArray[np.float32] | None
+    motion: NDArray[np.float16] | None
     """(N, C) `motion.COLUMNS`; None: unknown, and not stored."""
     events: InputEvents
     """The log."""

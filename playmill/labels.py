@@ -35,7 +35,7 @@ class FrameTable:
     """(N,) on the recording's clock, strictly increasing."""
     flags: NDArray[np.uint8]
     """(N,) `schema.FRAME_FLAGS` bits."""
-    motion: NDArray[np.float32]
+    motion: NDArray[np.float16]
     """(N, C) `motion.COLUMNS`: how each picture moved against the one before; NaN: unknown."""
 
 

@@ -96,13 +96,13 @@ class LagEstimate:
 
 
 def estimate_lag(
-    frame_us: NDArray[np.int64], motion: NDArray[np.float32], events: InputEvents
+    frame_us: NDArray[np.int64], motion: NDArray[np.float16], events: InputEvents
 ) -> LagEstimate:
     """Find the lag at which the inputs explain best how the picture moves.
 
     Args:
         frame_us: (N,) int64, strictly ascending, on the events' clock.
-        motion: (N, len(motion.COLUMNS)) float32, row i from frame i - 1 to i; NaN: unknown.
+        motion: (N, len(motion.COLUMNS)) float16, row i from frame i - 1 to i; NaN: unknown.
         events: of the whole recording; those before and after the video do no harm.
     Raises:
         ValueError: arrays of other shapes or types, times that do not ascend.
@@ -116,8 +116,7 @@ def estimate_lag(
         return _Scores(2 * _REACH + 1).judge()
     start_us = int(frame_us[0])
     used = np.linspace(0, num_parts - 1, min(num_parts, _MAX_PARTS)).astype(np.int64)
-    motion_on_grid = _signals(frame_us, motion, num_parts * size).reshape(-1, num_parts, size)
-    spectra = _Spectra(motion_on_grid[:, used])
+    spectra = _Spectra(_signals(frame_us, motion, (num_parts, size), used))
     scores = _Scores(size)
     for impulses in impulses_of(events, start_us, start_us + num_parts * size * GRID_US):
         index = (impulses.time_us - start_us) // GRID_US
@@ -128,33 +127,41 @@ def estimate_lag(
     return scores.judge()
 
 
-def _check(frame_us: NDArray[np.int64], motion: NDArray[np.float32]) -> None:
+def _check(frame_us: NDArray[np.int64], motion: NDArray[np.float16]) -> None:
     if frame_us.ndim != 1 or frame_us.dtype != np.int64:
         raise ValueError(f"frame_us is {frame_us.shape} {frame_us.dtype}, not (N,) int64")
     if bool((frame_us[1:] <= frame_us[:-1]).any()):
         at = int(np.argmax(frame_us[1:] <= frame_us[:-1])) + 1
         raise ValueError(f"frame_us does not ascend strictly at frame {at}")
     expected = (len(frame_us), len(COLUMNS))
-    if motion.shape != expected or motion.dtype != np.float32:
-        raise ValueError(f"motion is {motion.shape} {motion.dtype}, not {expected} float32")
+    if motion.shape != expected or motion.dtype != np.float16:
+        raise ValueError(f"motion is {motion.shape} {motion.dtype}, not {expected} float16")
 
 
 def _signals(
-    frame_us: NDArray[np.int64], motion: NDArray[np.float32], size: int
+    frame_us: NDArray[np.int64],
+    motion: NDArray[np.float16],
+    grid: tuple[int, int],
+    used: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """Return motion on the grid, (C, size): a row fills the time since the frame before it.
+    """Return motion on the grid, (C, used parts, size): a row fills the time since the one before.
 
     Then what an event does between two frames, the row of the second shows at lag 0.
+
+    Args:
+        grid: (parts, size) of the whole recording.
+        used: the parts that are returned.
     """
     steps_us = np.diff(frame_us, prepend=frame_us[0]).astype(np.float64)
     known = np.isfinite(motion).all(axis=1) & (steps_us > 0) & (steps_us <= _MAX_STEP_US)
     times = (frame_us - frame_us[0]).astype(np.float64)
-    edges = np.arange(size + 1) * float(GRID_US)
-    signals = np.empty((len(COLUMNS), size), np.float32)
+    edges = np.arange(grid[0] * grid[1] + 1) * float(GRID_US)
+    signals = np.empty((len(COLUMNS), len(used), grid[1]), np.float32)
     for signal, column in zip(signals, motion.T, strict=True):
         values = np.where(known, column, 0).astype(np.float64)
         sums = np.cumsum(_compressed(values) * steps_us)
-        signal[:] = np.diff(np.interp(edges, times, sums)) / GRID_US
+        # One column at a time: all of ten hours at once take half a gigabyte.
+        signal[:] = (np.diff(np.interp(edges, times, sums)) / GRID_US).reshape(grid)[used]
     return signals
 
 

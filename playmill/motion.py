@@ -45,21 +45,21 @@ difference of gray values, 0 to 255."""
 
 def motion_rows(
     pictures: NDArray[np.uint8], previous: NDArray[np.uint8] | None = None
-) -> NDArray[np.float32]:
+) -> NDArray[np.float16]:
     """Return how each picture moved against the one before it.
 
     Args:
         pictures: (N, *PICTURE_SIZE) uint8 gray, in time order.
         previous: the picture before the first, *PICTURE_SIZE; None: unknown.
     Returns:
-        (N, len(COLUMNS)) float32. Without `previous`, row 0 is NaN.
+        (N, len(COLUMNS)) float16. Without `previous`, row 0 is NaN.
     Raises:
         ValueError: pictures of another size or type.
     """
     for name, array in (("pictures", pictures), ("previous", previous)):
         if array is not None and (array.shape[-2:] != PICTURE_SIZE or array.dtype != np.uint8):
             raise ValueError(f"{name} is {array.shape} {array.dtype}, not (..., *{PICTURE_SIZE})")
-    rows = np.full((len(pictures), len(COLUMNS)), np.nan, np.float32)
+    rows = np.full((len(pictures), len(COLUMNS)), np.nan, np.float16)
     if previous is not None and len(pictures):
         rows[:1] = _signals(previous[None].astype(np.int32), pictures[:1].astype(np.int32))
     for start in range(1, len(pictures), _BLOCK):
@@ -72,7 +72,7 @@ def motion_rows(
 class ChunkMotion:
     """What a part has to hold so that the motion of its chunk can be joined with others."""
 
-    rows: NDArray[np.float32]
+    rows: NDArray[np.float16]
     """(n, len(COLUMNS)), `motion_rows` of the chunk's pictures; row 0 is NaN."""
     first: NDArray[np.uint8]
     """*PICTURE_SIZE, the chunk's first picture."""
@@ -85,7 +85,7 @@ class ChunkMotion:
         return cls(rows=motion_rows(pictures), first=pictures[0], last=pictures[-1])
 
 
-def join_motion(chunks: Iterable[ChunkMotion]) -> NDArray[np.float32]:
+def join_motion(chunks: Iterable[ChunkMotion]) -> NDArray[np.float16]:
     """Return the rows of consecutive chunks as one array.
 
     It is bit for bit what `motion_rows` gives for all their pictures at once.
@@ -93,9 +93,9 @@ def join_motion(chunks: Iterable[ChunkMotion]) -> NDArray[np.float32]:
     Args:
         chunks: in time order; empty ones are left out by the caller.
     Returns:
-        (N, len(COLUMNS)) float32, row 0 NaN.
+        (N, len(COLUMNS)) float16, row 0 NaN.
     """
-    joined = [np.zeros((0, len(COLUMNS)), np.float32)]
+    joined = [np.zeros((0, len(COLUMNS)), np.float16)]
     previous: NDArray[np.uint8] | None = None
     for chunk in chunks:
         joined += [motion_rows(chunk.first[None], previous), chunk.rows[1:]]

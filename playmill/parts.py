@@ -109,7 +109,7 @@ class PartWriter:
     """A part while it is written.
 
     Arrays: `features` (n, D) float16; `images` (n, H, W, 3) uint8, if asked for; `motion` (n, C)
-    float32, how each picture moved against the one before it in the chunk; `glances` (2 or 0,
+    float16, how each picture moved against the one before it in the chunk; `glances` (2 or 0,
     *motion.PICTURE_SIZE) uint8, the first and the last picture, small and gray.
     """
 
@@ -118,7 +118,7 @@ class PartWriter:
         self.folder = folder
         self._arrays = {
             "features": PartArray(folder, "features", (dim,), "float16"),
-            "motion": PartArray(folder, "motion", (len(COLUMNS),), "float32"),
+            "motion": PartArray(folder, "motion", (len(COLUMNS),), "float16"),
             "glances": PartArray(folder, "glances", PICTURE_SIZE, "uint8"),
         }
         if image_size is not None:

@@ -162,7 +162,7 @@ def _frames(dataset: Dataset) -> FrameTable:
         pts=dataset.pts,
         timestamp_us=dataset.timestamps_us,
         flags=dataset.flags,
-        motion=np.asarray(dataset.motion[...], np.float32),
+        motion=np.asarray(dataset.motion[...], np.float16),
     )
 
 

@@ -33,7 +33,7 @@ class RowSource(Protocol):
     def rows(self, name: RowName, frames: Frames) -> Iterator[NDArray[Any]]:
         """Yield the rows of `frames` in order, in blocks; PartError if they are not as promised."""
 
-    def motion(self, frames: Frames) -> NDArray[np.float32]:
+    def motion(self, frames: Frames) -> NDArray[np.float16]:
         """Return (N, C) `motion.COLUMNS` of `frames`; PartError if they are not as promised."""
 
 
@@ -79,7 +79,7 @@ class PartRows:
             digest = commit.digests[name]
             yield Promise(folder=folder, name=name, num_rows=num_rows, digest=digest)
 
-    def motion(self, frames: Frames) -> NDArray[np.float32]:
+    def motion(self, frames: Frames) -> NDArray[np.float16]:
         """Join the motion of the chunks."""
         motion = self._whole("motion")
         glances = self._whole("glances")
@@ -124,12 +124,12 @@ class DatasetRows:
             for start in range(0, len(array), step):
                 yield array[start : start + step]
 
-    def motion(self, frames: Frames) -> NDArray[np.float32]:
+    def motion(self, frames: Frames) -> NDArray[np.float16]:
         """Return the stored motion, which must be that of `frames`."""
         with self._opened() as dataset:
             if dataset.motion is None or not np.array_equal(dataset.pts, frames.pts):
                 raise PartError(str(self.path), "has no motion, or of other frames")
-            return np.asarray(dataset.motion[...], np.float32)
+            return np.asarray(dataset.motion[...], np.float16)
 
     @contextmanager
     def _opened(self) -> Iterator[Dataset]:

@@ -165,7 +165,7 @@ ARRAYS: tuple[Array, ...] = (
     Array(path="/frames/flags", dtype="uint8", shape=("N",), unit="bits",
           meaning="what is special about each frame; names[i] is bit 1 << i",
           attrs=(_names("names of the bits"),)),
-    Array(path="/frames/motion", dtype="float32", shape=("N", "V"), unit="see names", optional=True,
+    Array(path="/frames/motion", dtype="float16", shape=("N", "V"), unit="see names", optional=True,
           meaning="how the picture moved against the frame before; NaN: unknown",
           attrs=(_names("dx, dy: fractions of the picture; change: gray"),)),
     Array(path="/frames/image", dtype="uint8", shape=("N", "H", "W", "3"), unit="RGB",

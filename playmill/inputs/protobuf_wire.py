@@ -23,6 +23,8 @@ _FLOAT = struct.Struct("<f")
 
 def read_varint(data: bytes, place: int) -> tuple[int, int]:
     """Return the uint64 at `place`, and the place after it; Rejected: it has no end."""
+    if place < len(data) and data[place] < 0x80:  # most numbers are small
+        return data[place], place + 1
     value = shift = 0
     for byte in data[place : place + _VARINT_BYTES]:
         value |= (byte & 0x7F) << shift

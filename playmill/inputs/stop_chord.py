@@ -1,4 +1,4 @@
-"""The keys that stopped the recorder: pressed at the very end of a log, and never released in it."""
+"""The keys that stopped the recorder: pressed at the very end of a log, never released in it."""
 
 from __future__ import annotations
 

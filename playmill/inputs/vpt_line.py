@@ -17,6 +17,7 @@ MAX_COUNTS = float(1 << 24)
 MAX_SLOTS = 1 << 24
 """Slots are numbers below it."""
 
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 _STATE_OF_THE_GAME = ("inventory", "stats")
 _TYPED_TEXT = "chars"
 _KEYPAD = {
@@ -190,6 +191,6 @@ def _kept(line: object, *, keep_text: bool) -> bytes:
         keys = keyboard if isinstance(keyboard, dict) else {}
         kept["keyboard"] = {name: value for name, value in keys.items() if name != _TYPED_TEXT}
     try:
-        return json.dumps(kept, separators=(",", ":")).encode()
+        return _ENCODE(kept).encode()
     except RecursionError:
         return b""

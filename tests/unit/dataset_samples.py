@@ -92,7 +92,7 @@ def make_content(num_frames: int = 150, **changes: Any) -> DatasetContent:
 def make_motion(num_frames: int) -> np.ndarray:
     """Return (num_frames, C) motion of random size; the first row is unknown."""
     shape = (num_frames, len(COLUMNS))
-    motion = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    motion = np.random.default_rng(2).normal(size=shape).astype(np.float16)
     motion[:1] = np.nan
     return motion
 

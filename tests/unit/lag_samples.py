@@ -26,11 +26,11 @@ class Scene:
     """What `estimate_lag` takes."""
 
     frame_us: NDArray[np.int64]
-    motion: NDArray[np.float32]
+    motion: NDArray[np.float16]
     events: InputEvents
 
     @property
-    def parts(self) -> tuple[NDArray[np.int64], NDArray[np.float32], InputEvents]:
+    def parts(self) -> tuple[NDArray[np.int64], NDArray[np.float16], InputEvents]:
         """Return the arguments of `estimate_lag`."""
         return self.frame_us, self.motion, self.events
 

@@ -191,7 +191,7 @@ def test_pictures_shown_twice_do_no_harm(by_mouse: Scene) -> None:
     # Every picture comes once more, half a step later.
     between = by_mouse.frame_us[:-1] + np.diff(by_mouse.frame_us) // 2
     frame_us = np.sort(np.concatenate((by_mouse.frame_us, between)))
-    motion = np.zeros((len(frame_us), len(COLUMNS)), np.float32)
+    motion = np.zeros((len(frame_us), len(COLUMNS)), np.float16)
     motion[0::2] = by_mouse.motion
     estimate = estimate_lag(frame_us, motion, by_mouse.events)
     assert estimate.confident
@@ -266,5 +266,5 @@ def test_times_that_do_not_ascend_are_refused(by_mouse: Scene) -> None:
 
 
 def test_motion_of_another_number_of_frames_is_refused(by_mouse: Scene) -> None:
-    with pytest.raises(ValueError, match=r"motion is \(3, 27\) float32, not \(4, 27\) float32"):
+    with pytest.raises(ValueError, match=r"motion is \(3, 27\) float16, not \(4, 27\) float16"):
         estimate_lag(by_mouse.frame_us[:4], by_mouse.motion[:3], by_mouse.events)

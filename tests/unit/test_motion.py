@@ -14,7 +14,7 @@ from tests.unit.lag_samples import draw_wall, look
 HEIGHT, WIDTH = PICTURE_SIZE
 
 
-def columns(rows: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+def columns(rows: NDArray[np.float16], name: str) -> NDArray[np.float16]:
     return rows[:, COLUMNS.index(name)]
 
 
@@ -70,7 +70,7 @@ def test_the_first_row_is_unknown_without_the_picture_before(
     pictures: NDArray[np.uint8],
 ) -> None:
     rows = motion_rows(pictures[:3])
-    assert rows.dtype == np.float32
+    assert rows.dtype == np.float16
     assert rows.shape == (3, len(COLUMNS))
     assert np.isnan(rows[0]).all()
     assert np.isfinite(rows[1:]).all()
@@ -98,7 +98,7 @@ def test_no_pixels_overflow() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [np.zeros((2, 64, 36), np.uint8), np.zeros((2, *PICTURE_SIZE), np.float32)]
+    "wrong", [np.zeros((2, 64, 36), np.uint8), np.zeros((2, *PICTURE_SIZE), np.float16)]
 )
 def test_other_pictures_are_refused(wrong: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match=r"pictures is \(2, .*\) .*, not \(\.\.\., \*\(36, 64\)\)"):

@@ -1,4 +1,4 @@
-"""The keys that stopped the recorder are found, and kept out of /actions where that is asked for."""
+"""The keys that stopped the recorder are found, and kept out of /actions if that is asked for."""
 
 from __future__ import annotations
 
