@@ -41,9 +41,6 @@ _RAW_BUTTONS = ((0x1, "left"), (0x4, "right"), (0x10, "middle"), (0x40, "x1"), (
 """Flag of a press, the release's being the next bit, and what the topic `mouse` calls it."""
 _WHEEL, _TILT, _NOTCH = 0x400, 0x800, 120
 _ABSOLUTE = 1
-_PRIVATE = ("window",)
-"""Topics whose messages hold text that is dropped unless asked for."""
-
 _Part = tuple[int, int, float, float]
 """Device and kind, code or -1, x, y."""
 _POSITION, _SCROLL = what("mouse", "position"), what("mouse", "scroll")
@@ -233,6 +230,8 @@ _TOPICS: MappingProxyType[str, Callable[[_Log, int, dict[str, Any], bytes], None
         }
     )
 )
+_PUBLIC = frozenset(_TOPICS) - {"window"}
+"""Topics that hold no text; of others' rejected messages nothing is kept unless asked for."""
 
 
 def _add(message: Message, log: _Log) -> None:
@@ -285,8 +284,8 @@ class OWAMcapReader:
         Moves are those of `mouse/raw` where there are any, else from position to position;
         positions, clicks and scrolls are those of `mouse`, where it has messages. A snapshot of
         held keys or buttons is an event "other", and adds an event "state" for all that differs
-        from the events before it. Titles of windows are left out unless text is to be kept, and
-        then of rejected messages too.
+        from the events before it. Titles of windows are left out unless text is to be kept, as are
+        rejected messages of `window` and of topics that are not read.
 
         Raises:
             MissingStream: there is no such file.
@@ -306,8 +305,8 @@ class OWAMcapReader:
             try:
                 _add(message, log)
             except Rejected as error:
-                private = message.topic in _PRIVATE and not options.keep_text
-                rejects.add(message.number, str(error), b"" if private else message.data)
+                shown_whole = options.keep_text or message.topic in _PUBLIC
+                rejects.add(message.number, str(error), message.data if shown_whole else b"")
         rejects.check_some_event(files.log, len(log.table), "messages of OWAMcap")
         log.snapshots.correct(log.table)
         return log.table.freeze(
