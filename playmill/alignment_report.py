@@ -59,6 +59,10 @@ def alignment_report(
         "assigned": int(np.count_nonzero(assigned)),
         "unassigned": int(np.count_nonzero(~assigned)),
         "unassigned_why": _why(frame_flags, passed[~assigned], inside[~assigned]),
+        "outside": {
+            "before_first_frame": int(np.count_nonzero(passed == 0)),
+            "after_last_frame": int(np.count_nonzero((passed > 0) & ~inside)),
+        },
         "event_frame_distance_ms": spread_ms(distance_us) if len(distance_us) else None,
         "coverage": int(np.count_nonzero(inside & assigned)) / num_inside if num_inside else None,
         "gap_fraction": _gap_fraction(frame_us, frame_flags),

@@ -47,13 +47,19 @@ class StampCheck:
             return None
         if self.late:
             return (
-                "the recorder's frame stamps are one frame late: stamp i goes with pts i+1 (95 %"
-                f" within {self.next_ms['p95']:.1f} ms; with pts i, {self.own_ms['p95']:.1f} ms)"
+                "the recorder's frame stamps are one frame late: stamp i goes with pts i+1"
+                f" ({_spread(self.next_ms)} ms off; with pts i {_spread(self.own_ms)} ms off)"
             )
         return (
             "the frames are too even to tell whether their stamps are one frame late: the anchor"
             f" is {self.own_us} us, or {self.next_us} us if they are"
         )
+
+
+def _spread(spread_ms: dict[str, float]) -> str:
+    """Return median, 95 % and maximum as text."""
+    p50, p95, largest = (f"{spread_ms[name]:.1f}" for name in ("p50", "p95", "max"))
+    return f"median {p50}, 95 % within {p95}, at most {largest}"
 
 
 def late_stamp(stamps_us: NDArray[np.int64], pts_us: NDArray[np.int64]) -> StampCheck:

@@ -208,6 +208,12 @@ def _report_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
             f"events {distance['p50']:g} ms from their frames (median; p95 {distance['p95']:g}, max"
             f" {distance['max']:g}), coverage {report['coverage'] or 0:.1%}"
         )
+    outside = report.get("outside")
+    if outside and any(outside.values()):
+        lines.append(
+            f"{outside['before_first_frame']:,} events before the first frame,"
+            f" {outside['after_last_frame']:,} after the last"
+        )
     if clock:
         residual = clock["residual_ms"]
         lines.append(

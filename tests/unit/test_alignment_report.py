@@ -78,6 +78,7 @@ class TestShape:
                 "in_gap": 1,
                 "beyond_window": 0,
             },
+            "outside": {"before_first_frame": 1, "after_last_frame": 1},
             "event_frame_distance_ms": {"p50": 0.002, "p95": 0.004, "max": 0.004},
             "coverage": 5 / 6,
             "gap_fraction": 40 / 60,
