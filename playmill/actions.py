@@ -111,7 +111,9 @@ class _Changes:
     press: NDArray[np.bool_]
     """True: from up to down."""
     frame: NDArray[np.int64]
-    """Frame that it is assigned to, -1 where none; snapshots are counted in none."""
+    """Frame that it is counted in, -1 where none; snapshots are counted in none."""
+    assigned: NDArray[np.int64]
+    """Frame that it is assigned to, -1 where none."""
     shown_any: NDArray[np.int32]
     """First frame whose span begins after it; N where none does."""
     shown_held: NDArray[np.int32]
@@ -288,6 +290,7 @@ class _Switches:
         return _Changes(
             press=press[changed],
             frame=np.where(stated[changed], -1, self._alignment.frame[event]),
+            assigned=self._alignment.frame[event],
             shown_any=self._shown_any[event],
             shown_held=self._shown_held[event],
         )
@@ -315,7 +318,9 @@ def _fill(table: _Table, column: int, changes: _Changes) -> None:
     table.releases[:, column] = releases
     table.presses[:, column] = presses
     table.held[:, column] = _down(changes.shown_held, num_frames)
-    table.any[:, column] = _down(changes.shown_any, num_frames) | (presses > 0)
+    table.any[:, column] = _down(changes.shown_any, num_frames)
+    down = changes.assigned[changes.press]
+    table.any[down[down >= 0], column] = 1
 
 
 def _counts(

@@ -29,7 +29,7 @@ def fletcher32(data: NDArray[np.uint8]) -> int:
     # that of its row and that of its column, so that sums of rows and of columns are enough.
     height, left = divmod(len(words), _COLUMNS)
     table = words[: len(words) - left].reshape(height, _COLUMNS)
-    dtype = np.uint32 if len(words) <= _MAX_UINT32_WORDS else np.uint64
+    dtype = np.uint32 if len(words) <= _MAX_UINT32_WORDS else np.int64
     rows = np.add.reduce(table, axis=1, dtype=dtype)
     columns = np.add.reduce(table, axis=0, dtype=dtype)
     total = int(np.add.reduce(rows, dtype=np.int64))

@@ -197,8 +197,8 @@ class _Decoder:
         """Tell whether a picture has errors, or may be built upon one that has."""
         if picture.is_corrupt:
             self._suspect_since = pts if pts is not None else self._chunk.start_pts
-        elif picture.key_frame and pts is not None and pts > (self._suspect_since or pts):
-            self._suspect_since = None
+        elif picture.key_frame and pts is not None and self._suspect_since is not None:
+            self._suspect_since = None if pts > self._suspect_since else self._suspect_since
         return self._suspect_since is not None
 
 

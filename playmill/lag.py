@@ -116,13 +116,15 @@ def estimate_lag(
         return _Scores(2 * _REACH + 1).judge()
     start_us = int(frame_us[0])
     used = np.linspace(0, num_parts - 1, min(num_parts, _MAX_PARTS)).astype(np.int64)
-    spectra = _Spectra(_signals(frame_us, motion, (num_parts, size), used))
+    spectra = _Spectra(_signals(frame_us, motion, used * size, size))
     scores = _Scores(size)
     for impulses in impulses_of(events, start_us, start_us + num_parts * size * GRID_US):
-        index = (impulses.time_us - start_us) // GRID_US
-        on_grid = np.zeros(num_parts * size)
-        np.add.at(on_grid, index, impulses.value)
-        correlations = spectra.correlate(on_grid.reshape(num_parts, size)[used], impulses.columns)
+        part, index = np.divmod((impulses.time_us - start_us) // GRID_US, size)
+        place = np.minimum(np.searchsorted(used, part), len(used) - 1)
+        mine = used[place] == part
+        on_grid = np.zeros((len(used), size))
+        np.add.at(on_grid, (place[mine], index[mine]), impulses.value[mine])
+        correlations = spectra.correlate(on_grid, impulses.columns)
         scores.add(impulses, correlations)
     return scores.judge()
 
@@ -141,27 +143,26 @@ def _check(frame_us: NDArray[np.int64], motion: NDArray[np.float16]) -> None:
 def _signals(
     frame_us: NDArray[np.int64],
     motion: NDArray[np.float16],
-    grid: tuple[int, int],
-    used: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    size: int,
 ) -> NDArray[np.float32]:
-    """Return motion on the grid, (C, used parts, size): a row fills the time since the one before.
+    """Return motion on the grid, (C, parts, size): a row fills the time since the one before.
 
     Then what an event does between two frames, the row of the second shows at lag 0.
 
     Args:
-        grid: (parts, size) of the whole recording.
-        used: the parts that are returned.
+        starts: (parts,) where each part begins, in steps of the grid from the first frame.
+        size: steps in a part.
     """
     steps_us = np.diff(frame_us, prepend=frame_us[0]).astype(np.float64)
     known = np.isfinite(motion).all(axis=1) & (steps_us > 0) & (steps_us <= _MAX_STEP_US)
     times = (frame_us - frame_us[0]).astype(np.float64)
-    edges = np.arange(grid[0] * grid[1] + 1) * float(GRID_US)
-    signals = np.empty((len(COLUMNS), len(used), grid[1]), np.float32)
+    edges = (starts[:, None] + np.arange(size + 1)) * float(GRID_US)
+    signals = np.empty((len(COLUMNS), len(starts), size), np.float32)
     for signal, column in zip(signals, motion.T, strict=True):
         values = np.where(known, column, 0).astype(np.float64)
         sums = np.cumsum(_compressed(values) * steps_us)
-        # One column at a time: all of ten hours at once take half a gigabyte.
-        signal[:] = (np.diff(np.interp(edges, times, sums)) / GRID_US).reshape(grid)[used]
+        signal[:] = np.diff(np.interp(edges, times, sums), axis=1) / GRID_US
     return signals
 
 

@@ -14,7 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from playmill.config import READER_POLICY, READER_WINDOW, PipelineConfig, digest_of
+from playmill.config import LINE_POLICY, READER_POLICY, READER_WINDOW, PipelineConfig, digest_of
 from playmill.encoders import EncoderSpec
 from playmill.errors import ClockError, SourceChanged
 from playmill.inputs import Anchor, reader_for
@@ -296,12 +296,16 @@ def _anchor(recording: Recording, video: VideoIndex) -> Anchor:
     Raises:
         ClockError: nobody says it.
     """
-    found = None
+    found, given_us = None, recording.pts_zero_us
     if recording.reader is not None and recording.log_files is not None:
-        found = reader_for(recording.reader).anchor(recording.log_files, video.times())
-    if recording.pts_zero_us is not None:
-        given = Anchor(pts_zero_us=recording.pts_zero_us)
-        return given if found is None else replace(found, pts_zero_us=recording.pts_zero_us)
+        reader = reader_for(recording.reader)
+        try:
+            found = reader.anchor(recording.log_files, video.times())
+        except ClockError:
+            if given_us is None or LINE_POLICY in reader.policies:
+                raise
+    if given_us is not None:
+        return Anchor(pts_zero_us=given_us) if found is None else _given(found, given_us)
     if found is None:
         raise ClockError(
             str(recording.path),
@@ -311,3 +315,15 @@ def _anchor(recording: Recording, video: VideoIndex) -> Anchor:
             "Give --pts-zero-us.",
         )
     return found
+
+
+def _given(found: Anchor, pts_zero_us: int) -> Anchor:
+    """Return what the files say, but with the user's word on when pts 0 was."""
+    off_us = pts_zero_us - found.pts_zero_us
+    warnings = found.warnings
+    if abs(off_us) > DEFAULT_WINDOW_US:
+        warnings += (
+            f"pts 0 is {off_us / 1000:+.1f} ms off what the recording's files say, as --pts-zero-us"
+            " or session.json asks",
+        )
+    return replace(found, pts_zero_us=pts_zero_us, warnings=warnings)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from playmill.config import LINE_POLICY, MAX_TIME_US, READER_POLICY, PipelineConfig, digest_of
 from playmill.errors import ClockError, LogError, MissingStream, RecordingError, UsageError
-from playmill.inputs import Clock, InputReader, LogFiles, reader_for, readers
+from playmill.inputs import READERS, Clock, InputReader, LogFiles, reader_for, readers
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,9 @@ VIDEO_SUFFIXES = frozenset((*_MP4_LIKE, *_MPEG_LIKE, *_OTHERS))
 STILL_FORMATS = ("png", "jpg", "jpeg", "npy")
 LOG_SUFFIXES = (".jsonl", ".csv", ".mcap", ".proto")
 """Suffixes that say "input log" when they stand behind a bare video's name."""
+
+FOLDER_LOGS = ("inputs.csv", "events.jsonl", "annotation.proto")
+"""Names that say "input log" where there is one video in the folder."""
 
 MAX_SESSION_BYTES = 16 << 20
 MAX_FPS = 1_000_000
@@ -209,6 +212,14 @@ def _read_bare_video(path: Path, identity: str, config: PipelineConfig) -> Recor
     found = _find_log(path, config.input_format)
     if found is not None:
         return _read_foreign(path, identity, config, *found)
+    if config.input_format is not None:
+        raise LogError(
+            str(path),
+            "",
+            "no such log beside it",
+            f"a log of the format {config.input_format}, as --format says",
+            "Put the log there (docs/readers.md has its name), or leave --format out.",
+        )
     pts_zero_us = config.pts_zero_us
     log_file = _log_beside(path)
     warnings: tuple[str, ...] = ()
@@ -304,8 +315,15 @@ def _without(metadata: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 def _log_beside(video: Path) -> Path | None:
     names = ["inputs.jsonl", *(video.stem + suffix for suffix in LOG_SUFFIXES)]
+    if _is_only_video(video):
+        names += FOLDER_LOGS
     beside = [video.parent / name for name in names]
     return next((path for path in beside if os.path.isfile(path)), None)
+
+
+def _is_only_video(video: Path) -> bool:
+    suffixes = (os.path.splitext(name)[1].lower() for name in os.listdir(video.parent))
+    return sum(suffix in VIDEO_SUFFIXES for suffix in suffixes) == 1
 
 
 def _check_video_file(recording: Path, video: Path, place: str) -> None:
@@ -510,13 +528,17 @@ def _read_log(session: _Session) -> tuple[Path | None, str | None, tuple[str, ..
 
 
 def _named_reader(session: _Session, name: str) -> str:
-    if name not in readers() or reader_for(name).policies == (LINE_POLICY,):
+    # Playmill's own readers look at other files too, and find them where there is no session.json.
+    packaged = [reader for reader in readers() if reader not in READERS]
+    if name not in packaged or reader_for(name).policies == (LINE_POLICY,):
         raise ClockError(
             str(session.folder / SESSION_FILE),
             "inputs.format",
             repr(name)[:80],
-            f"'jsonl', or a reader of logs with times: {', '.join(readers())}",
-            "Convert the log, or install the package with its reader.",
+            f"'jsonl', or a reader of an installed package ({', '.join(packaged) or 'none is'}) for"
+            " logs with times",
+            f"Convert the log, install the package with its reader, or take {SESSION_FILE} away"
+            " if the recorder's own files are all there.",
         )
     return name
 

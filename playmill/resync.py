@@ -69,7 +69,7 @@ def resync_all(paths: Iterable[Path], change: Change) -> Iterator[Resynced]:
                     assigned=int(attrs["assigned"]),
                     unassigned=int(attrs["unassigned"]),
                 )
-        except (PlaymillError, OSError) as error:
+        except (PlaymillError, OSError, KeyError, RuntimeError) as error:
             yield Resynced(dataset=path, changed=False, error=str(error))
 
 
@@ -100,8 +100,6 @@ def resync(path: Path, change: Change) -> Path:
     with open_dataset(path) as dataset:
         config = _changed(dataset, change)
         content = label(_session(dataset, config), _frames(dataset), _events(dataset), config)
-        if content.dataset_key == dataset.dataset_key:
-            return path
         storage = DataStorage(path.parent.parent)
         if storage.path(dataset.session_id).resolve() != path.resolve():
             raise DatasetError(
@@ -110,7 +108,11 @@ def resync(path: Path, change: Change) -> Path:
                 f" {storage.path(dataset.session_id)}",
             )
         return storage.write(
-            content, features=[_own_features(dataset, config)], images=_images(dataset)
+            content,
+            features=[_own_features(dataset, config)],
+            images=_images(dataset),
+            # Whatever was published in the meantime is newer than what was read here.
+            claim=lambda: _key(path) == dataset.dataset_key,
         )
 
 

@@ -89,7 +89,10 @@ class PartRows:
             stop = start + len(commit.pts)
             chunks.append(ChunkMotion(rows=motion[start:stop], first=first, last=last))
             start = stop
-        return join_motion(chunks)[frames.keep]
+        joined = join_motion(chunks)
+        # A frame that was left out is what the next one was compared with.
+        joined[1:][~frames.keep[:-1]] = np.nan
+        return joined if bool(frames.keep.all()) else joined[frames.keep]
 
     def _whole(self, name: str) -> NDArray[Any]:
         return np.concatenate(list(read_parts(self._promises(name))))

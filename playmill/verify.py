@@ -23,6 +23,7 @@ from playmill.config import LINE_POLICY, POLICIES
 from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError
 from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents, Mask
+from playmill.motion import COLUMNS
 from playmill.row_reader import RowReader, blocks
 
 FORMULA_FRAMES = 1 << 16
@@ -270,6 +271,8 @@ def _frames(dataset: Dataset) -> Iterator[str]:
             frame, expected = start + int(wrong[0]), _times(pts[rows], dataset)[wrong[0]]
             yield f"/frames/timestamp_us of frame {frame} is {times[frame]}; by its pts {expected}"
             break
+    if dataset.motion is not None and dataset.names("/frames/motion") != COLUMNS:
+        yield f"/frames/motion: names are not {', '.join(COLUMNS)}"
     if dataset.names("/frames/flags") != schema.FRAME_FLAGS:
         yield f"/frames/flags: names are not {', '.join(schema.FRAME_FLAGS)}"
     if bool((dataset.flags >> len(schema.FRAME_FLAGS)).any()):

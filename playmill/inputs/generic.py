@@ -75,7 +75,9 @@ class _Rows:
 
     def _cells(self, line: bytes) -> list[str]:
         try:
-            return next(csv.reader([decoded(line)], delimiter=self.mapping.delimiter, strict=True))
+            # Of an empty first cell, a tab is all there is.
+            text = decoded(line, blanks=" \r")
+            return next(csv.reader([text], delimiter=self.mapping.delimiter, strict=True))
         except csv.Error as error:
             raise Rejected(f"not CSV: {error}") from None
 
@@ -253,7 +255,8 @@ class GenericReader:
                 if event is not None:
                     _add(row, event, mapping, table, rows.public(row, line) if hiding else line)
             except Rejected as error:
-                table.rejects.add(line_number, str(error), b"" if hiding else line)
+                reason = "has a wrong value" if hiding else str(error)  # which may quote it
+                table.rejects.add(line_number, reason, b"" if hiding else line)
         table.rejects.check_some_event(
             mapping.log, len(table), f"lines as {mapping.file.name} describes them"
         )

@@ -47,12 +47,12 @@ def shown(value: object) -> str:
     return type(value).__name__ if isinstance(value, (list, dict, str)) else repr(value)[:40]
 
 
-def decoded(line: bytes) -> str:
-    """Return the text of `line` without blanks around it; Rejected: too long, or not UTF-8."""
+def decoded(line: bytes, *, blanks: str = " \t\r") -> str:
+    """Return the text of `line` without `blanks` around it; Rejected: too long, or not UTF-8."""
     if len(line) > MAX_LINE_BYTES:
         raise Rejected(f"is longer than {MAX_LINE_BYTES} bytes")
     try:
-        return line.decode().strip(" \t\r")
+        return line.decode().strip(blanks)
     except UnicodeDecodeError as error:
         raise Rejected(f"not UTF-8 at byte {error.start}") from None
 

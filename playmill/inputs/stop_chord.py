@@ -15,27 +15,31 @@ LAST_US = 2_000_000
 _CHORD_KEYS = ("Control", "Alt", "Meta", "F")
 """Beginnings of the codes of keys, one of which is in every stop chord; a game's own keys, held at
 the end because the player was still playing, are none."""
-_PRESS, _RELEASE, _OTHER = (KINDS.index(kind) for kind in ("press", "release", "other"))
+_PRESS, _RELEASE, _STATE, _OTHER = (
+    KINDS.index(kind) for kind in ("press", "release", "state", "other")
+)
 
 
 def stop_chord(events: InputEvents) -> NDArray[np.int64]:
     """Return the indices of the presses that make the stop chord, ascending; empty: there is none.
 
-    They are the presses that nothing released from that of a control, alt, meta or function key
-    on, if the last of them is within `LAST_US` of the last event.
+    They are the presses that nothing ended, auto-repeat included, of the keys that went down with
+    or after the first control, alt, meta or function key among them; the last of these went down
+    within `LAST_US` of the last event.
     """
-    none = np.zeros(0, np.int64)
-    if not len(events):
-        return none
-    keyboard = events.device == DEVICES.index("keyboard")
-    switches = np.flatnonzero(keyboard & (events.kind <= _RELEASE) & (events.code >= 0))
-    last: dict[int, int] = dict(zip(events.code[switches].tolist(), switches.tolist(), strict=True))
-    held = sorted(index for index in last.values() if events.kind[index] == _PRESS)
-    while held and not _in_chords(_w3c(events, int(events.code[held[0]]))):
-        del held[0]
-    if not held or events.timestamp_us[-1] - events.timestamp_us[held[-1]] > LAST_US:
-        return none
-    return np.array(held, np.int64)
+    keyboard = (events.device == DEVICES.index("keyboard")) & (events.code >= 0)
+    up = (events.kind == _RELEASE) | ((events.kind == _STATE) & (events.value[:, 0] == 0))
+    ended = np.full(len(events.codes), -1, np.int64)
+    np.maximum.at(ended, events.code[keyboard & up], np.flatnonzero(keyboard & up))
+    presses = np.flatnonzero(keyboard & (events.kind == _PRESS))
+    presses = presses[presses > ended[events.code[presses]]]
+    codes, first = np.unique(events.code[presses], return_index=True)
+    went_down = dict(sorted(zip(presses[first].tolist(), codes.tolist(), strict=True)))
+    while went_down and not _in_chords(_w3c(events, next(iter(went_down.values())))):
+        del went_down[next(iter(went_down))]
+    if not went_down or events.timestamp_us[-1] - events.timestamp_us[max(went_down)] > LAST_US:
+        return np.zeros(0, np.int64)
+    return presses[np.isin(events.code[presses], list(went_down.values()))]
 
 
 def _in_chords(code: str) -> bool:
@@ -43,7 +47,7 @@ def _in_chords(code: str) -> bool:
 
 
 def _w3c(events: InputEvents, code: int) -> str:
-    if events.w3c_codes is not None:
+    if events.w3c_codes is not None and events.w3c_codes[code]:
         return events.w3c_codes[code]
     name = events.codes[code]
     # A side-less "ctrl" has no code, and is a control key all the same.
@@ -59,4 +63,5 @@ def without_stop_chord(events: InputEvents) -> InputEvents:
 
 def chord_names(events: InputEvents) -> tuple[str, ...]:
     """Return the log's names of the keys in the stop chord, in the order of pressing."""
-    return tuple(events.codes[events.code[index]] for index in stop_chord(events).tolist())
+    codes = dict.fromkeys(events.code[stop_chord(events)].tolist())
+    return tuple(events.codes[code] for code in codes)

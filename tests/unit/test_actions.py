@@ -61,10 +61,18 @@ class TestSnapshots:
         )
         got = build([0, 10, 20, 30, 40], log)
         assert column(got.keys) == [0, 1, 1, 0, 0]
-        assert column(got.keys_any) == [0, 1, 1, 0, 0]
+        assert column(got.keys_any) == [1, 1, 1, 0, 0]  # at a moment of its span
         assert int(got.key_presses.sum() + got.key_releases.sum()) == 0
         assert (got.auto_repeats, got.orphan_releases) == (1, 1)
         assert got.valid.tolist() == [1, 1, 1, 1, 0]
+
+    def test_what_a_snapshot_within_the_span_says_is_down_at_a_moment_of_it(self) -> None:
+        log = log_of([(0, "keyboard", "state", "w", (1, 0)), key(25, "release")])
+        got = build([0, 10, 20, 30], log)
+        assert column(got.keys) == [1, 1, 1, 0]
+        assert column(got.keys_any) == [1, 1, 1, 0]
+        got = build([0, 10, 20, 30], log, policy="line")
+        assert column(got.keys_any) == [1, 1, 1, 0]
 
     def test_a_snapshot_of_nothing_changes_nothing(self) -> None:
         log = log_of([key(5, "press"), (15, "keyboard", "state", None, (0, 0))])

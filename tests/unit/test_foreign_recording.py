@@ -86,6 +86,13 @@ class TapeReader:
         )
 
 
+class BrokenTapeReader(TapeReader):
+    """Finds that the tape does not say when the video began."""
+
+    def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
+        raise ClockError(str(files.log), "", "a torn tape", "one that is whole", "Mend it.")
+
+
 @pytest.fixture
 def formats(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """Let a test add readers of its own."""
@@ -139,9 +146,21 @@ class TestFound:
     def test_a_named_format_is_the_only_one_looked_for(self, tmp_path: Path) -> None:
         path = make_tape(tmp_path)
         assert read(path, input_format="tape").reader == "tape"
-        assert read(path, input_format="gameplay-session/1").reader is None
+        with pytest.raises(LogError, match="a log of the format gameplay-session/1, as --format"):
+            read(path, input_format="gameplay-session/1")
         with pytest.raises(UsageError, match="no reader is named 'disc'; there are gameplay"):
             read(path, input_format="disc")
+
+
+@pytest.mark.parametrize("name", ["inputs.csv", "events.jsonl", "annotation.proto"])
+def test_a_log_that_no_reader_knows_is_an_error(tmp_path: Path, name: str) -> None:
+    path = make_tape(tmp_path)
+    (tmp_path / "clip.tape").unlink()
+    (tmp_path / name).write_text("torn")
+    with pytest.raises(LogError, match=rf"{name} beside it, in a format that no reader here knows"):
+        read(path)
+    (tmp_path / "other.mp4").write_bytes(path.read_bytes())
+    assert read(path).log is None  # whose it is, nobody can tell
 
 
 def test_two_logs_beside_a_video_are_one_too_many(tmp_path: Path, formats: dict[str, Any]) -> None:
@@ -167,6 +186,18 @@ class TestPlanned:
     def test_the_user_knows_better_when_the_video_began(self, tmp_path: Path) -> None:
         recording = read(make_tape(tmp_path, side="1000"), pts_zero_us=7)
         assert manifest_of(recording).pts_zero_us == 7
+        assert manifest_of(recording).warnings == ("the tape was dusty",)
+        far = manifest_of(read(make_tape(tmp_path, side="1000"), pts_zero_us=2_001_000))
+        assert "pts 0 is +2000.0 ms off what the recording's files say" in far.warnings[-1]
+
+    def test_the_user_can_help_where_the_files_are_broken(
+        self, tmp_path: Path, formats: dict[str, Any]
+    ) -> None:
+        formats["tape"] = BrokenTapeReader()
+        path = make_tape(tmp_path)
+        with pytest.raises(ClockError, match="found a torn tape"):
+            manifest_of(read(path))
+        assert manifest_of(read(path, pts_zero_us=7)).pts_zero_us == 7
 
     def test_nobody_knows_when_the_video_began(self, tmp_path: Path) -> None:
         recording = read(make_tape(tmp_path))
@@ -207,7 +238,7 @@ class TestLines:
     def test_a_session_cannot_name_it(self, tmp_path: Path) -> None:
         log = {"file": "inputs.jsonl", "format": "tape"}
         make_session(tmp_path / "s", inputs=log)
-        with pytest.raises(ClockError, match=r"inputs\.format: found 'tape'; expected 'jsonl', or"):
+        with pytest.raises(ClockError, match=r"inputs\.format: found 'tape'; expected 'jsonl'"):
             read(tmp_path / "s")
 
 

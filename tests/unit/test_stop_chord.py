@@ -21,6 +21,14 @@ CHORDS: dict[str, tuple[list[Event], tuple[str, ...]]] = {
     "a letter f is no function key": ([*PLAYED, key(9 * SECOND, "press", "f")], ()),
     "released again": ([*STOPPED, key(9_600_000, "release", "ctrl")], ()),
     "auto-repeat": ([*STOPPED, key(9_800_000, "press", "c")], ("ctrl", "c")),
+    "a snapshot says that it is up": (
+        [*STOPPED, (9_600_000, "keyboard", "state", "ctrl", (0, 0))],
+        (),
+    ),
+    "a snapshot says that it is down": (
+        [*STOPPED, (9_600_000, "keyboard", "state", "ctrl", (1, 0))],
+        ("ctrl", "c"),
+    ),
     "long before the end": (
         [*STOPPED, (12 * SECOND, "mouse", "move", None, (1, 0))],
         (),
@@ -39,6 +47,17 @@ def test_codes_that_the_reader_gives_are_believed() -> None:
     events = log_of([key(0, "press", "162"), key(1, "press", "67")])
     assert chord_names(events) == ()
     assert chord_names(replace(events, w3c_codes=("ControlLeft", "KeyC"))) == ("162", "67")
+
+
+def test_auto_repeat_is_trimmed_too() -> None:
+    log = log_of([*STOPPED, key(9_800_000, "press", "ctrl"), key(9_900_000, "press", "c")])
+    assert stop_chord(log).tolist() == [3, 4, 5, 6]
+    assert len(stop_chord(without_stop_chord(log))) == 0
+
+
+def test_codes_that_the_reader_does_not_know_are_found_by_name() -> None:
+    log = replace(log_of(STOPPED), w3c_codes=("KeyC", "", "KeyW"))
+    assert chord_names(log) == ("ctrl", "c")
 
 
 def test_trimmed_presses_stay_as_other_events() -> None:
