@@ -38,6 +38,9 @@ _BUILT_IN: dict[str, type[EfficientNetLite0 | MeanPixel]] = {
 _FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
+_OWN_KINDS = ("efficientnet_lite0", "mean_pixel", "torchvision", "timm")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderSpec:
     """What decides an encoder's features, apart from precision and batch."""
@@ -81,6 +84,14 @@ class Encoder:
     module: nn.Module
     """(B, 3, H, W) normalized to (B, D), or to what flattens to that."""
     device: torch.device
+
+    @property
+    def reentrant(self) -> bool:
+        """Whether several passes may run at once: Playmill's own keep nothing between the layers.
+
+        A factory's module may, and would mix up batches without a word.
+        """
+        return self.spec.name.partition(":")[0] in _OWN_KINDS
 
 
 def list_encoders() -> dict[str, str]:

@@ -87,7 +87,8 @@ class Extractor:
     processor: FrameProcessor
     decoder: DecodeProcess
     num_passes: int = 1
-    """Batches that go through the backbone side by side, each in a thread of its own."""
+    """Batches that go through the backbone side by side, each in a thread of its own, if it bears
+    that."""
 
     def extract(self, source: Path, chunk: Chunk, manifest: Manifest, *, folder: Path) -> Commit:
         """Write one chunk's part into `folder` (which must not exist); return its commit.
@@ -145,7 +146,8 @@ class Extractor:
         sizes = [self.processor.model_input_size, *([] if image_size is None else [image_size])]
         frames = self.decoder.frames(source, chunk, sizes=sizes, tolerant=tolerant)
         batches = ahead(batched(frames, self.processor, image_size=image_size), _QUEUED_BATCHES)
-        for batch, features in with_features(batches, self.processor, self.num_passes):
+        num_passes = self.num_passes if self.processor.reentrant else 1
+        for batch, features in with_features(batches, self.processor, num_passes):
             part.append("features", features)
             if batch.images is not None:
                 part.append("images", batch.images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,6 +89,8 @@ class FrameProcessor:
         self.batch_used = batch_size
         """Pictures in one pass since the device last ran out of memory."""
         self.num_threads = num_threads
+        self.reentrant = False
+        """Whether `extract` may run in several threads at once."""
         self.spec: EncoderSpec | None = None
         """What the features come from; None for an extractor that has no name."""
         self.feature_extractor = feature_extractor
@@ -123,7 +126,7 @@ class FrameProcessor:
             batch_size=batch_size,
             num_threads=num_threads,
         )
-        processor.spec = encoder.spec
+        processor.spec, processor.reentrant = encoder.spec, encoder.reentrant
         processor._feature_dim = encoder.spec.feature_dim
         return processor
 
@@ -330,3 +333,10 @@ def _compute_deterministically() -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def free_device_memory(device: str) -> None:
+    """Give back what a processor that has gone held on a device: "cpu" or "cuda"."""
+    gc.collect()
+    if device == "cuda" and torch.cuda.is_available():
+        torch.cuda.empty_cache()

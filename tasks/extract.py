@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from playmill import failpoints
@@ -21,6 +19,7 @@ from tasks.ingest import recording_of
 
 if TYPE_CHECKING:
     from playmill.extraction import Extractor
+    from playmill.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def extract(job_id: str, chunk_index: int) -> None:
         recording = recording_of(request)
         with needed_here():
             extractor = _extractor(store, manifest.config)
-            _check_weights(extractor, manifest.config.encoder, manifest.weights_digest)
+            _check_planned(extractor, manifest)
         chunk = manifest.chunks[chunk_index]
         folder = store.part_folder(parts_key, chunk_index, name)
         won = False
@@ -64,51 +63,51 @@ def extract(job_id: str, chunk_index: int) -> None:
     attempt(Step(verb="extract", job_id=job_id, chunk_index=chunk_index, parts_key=parts_key), work)
 
 
+_loaded: list[tuple[tuple[object, ...], Extractor]] = []
+"""What this process has loaded last: the backbone stays from one chunk to the next."""
+
+
 def _extractor(store: Store, config: PipelineConfig) -> Extractor:
-    return _load(
-        str(store.root),
-        config.encoder,
-        config.weights_digest,
-        config.device_class,
-        config.precision,
-        config.batch_size,
-        config.num_passes,
-    )
+    """Return what extracts with `config`, loaded once; another configuration takes its place."""
+    names = ("device_class", "encoder", "weights_digest", "precision", "batch_size", "num_passes")
+    key = (str(store.root), *(getattr(config, name) for name in names))
+    if not _loaded or _loaded[0][0] != key:
+        if _loaded:
+            from playmill.frame_processor import free_device_memory
+
+            # Two backbones together may not fit where each alone does.
+            _loaded.pop()[1].decoder.close()
+            free_device_memory(config.device_class)
+        _loaded.append((key, _load(store, config)))
+    return _loaded[0][1]
 
 
-@lru_cache(maxsize=1)
-def _load(
-    store: str,
-    encoder: str,
-    weights_digest: str | None,
-    device: str,
-    precision: str,
-    batch_size: int,
-    num_passes: int,
-) -> Extractor:
-    """Load the backbone once a process; another configuration takes its place."""
+def _load(store: Store, config: PipelineConfig) -> Extractor:
     # torch is imported here, in the process that extracts, and in none that only sends messages.
     from playmill import encoders
     from playmill.decode_process import DecodeProcess
     from playmill.extraction import Extractor
     from playmill.frame_processor import FrameProcessor
 
-    weights = Store(Path(store)).weights(weights_digest)
+    weights = store.weights(config.weights_digest)
     processor = FrameProcessor.from_encoder(
-        encoders.load(encoder, weights=weights, device=device),
-        precision=precision,
-        batch_size=batch_size,
+        encoders.load(config.encoder, weights=weights, device=config.device_class),
+        precision=config.precision,
+        batch_size=config.batch_size,
         num_threads=1,
     )
-    return Extractor(processor, DecodeProcess(), num_passes)
+    return Extractor(processor, DecodeProcess(), config.num_passes)
 
 
-def _check_weights(extractor: Extractor, encoder: str, expected: str) -> None:
+def _check_planned(extractor: Extractor, manifest: Manifest) -> None:
+    """Raise EncoderUnavailable unless features of this host may go by the name of the planned."""
     spec = extractor.processor.spec
-    loaded = "" if spec is None else spec.weights_digest
-    if loaded != expected:
+    loaded = ("", "") if spec is None else (spec.weights_digest[:12], spec.preprocessing)
+    planned = (manifest.weights_digest[:12], manifest.preprocessing)
+    if spec is None or spec.weights_digest != manifest.weights_digest or loaded != planned:
         raise EncoderUnavailable(
-            encoder,
-            f"this worker loaded weights {loaded[:12]}, the job was planned with {expected[:12]}",
+            manifest.config.encoder,
+            f"this worker loaded {' / '.join(loaded)}, the job was planned with"
+            f" {' / '.join(planned)}",
             "Give all hosts the same version; or submit the recording again, to plan it anew.",
         )

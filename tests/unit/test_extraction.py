@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from playmill import encoders
 from playmill.config import PipelineConfig
 from playmill.decode_process import DecodeProcess
+from playmill.encoders import Encoder, describe
 from playmill.errors import EncoderError
 from playmill.extraction import Extractor, _Batch, with_features
 from playmill.frame_processor import FrameProcessor
@@ -141,3 +143,36 @@ def test_features_come_in_the_order_of_their_batches() -> None:
     assert [batch.pts for batch, _ in found] == [[number] for number in range(20)]
     values = np.concatenate([features for _, features in found])[:, 0] * 255
     np.testing.assert_allclose(values, range(20), atol=0.05)
+
+
+class Absentminded(nn.Module):
+    """Keeps what it computes in itself, as a module with a hook on an inner layer does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running = 0
+        self.most = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.kept = x.mean(dim=(2, 3))
+        time.sleep(0.002)
+        self.running -= 1
+        return self.kept
+
+
+@pytest.mark.parametrize(("name", "passes"), [("team.models:make", 1), ("mean_pixel", 2)])
+def test_a_module_that_may_keep_state_gets_one_batch_at_a_time(
+    made: MadeRecording, decoder: DecodeProcess, tmp_path: Path, name: str, passes: int
+) -> None:
+    config = PipelineConfig(encoder="mean_pixel", chunk_frames=1000, batch_size=2)
+    manifest = planned(made.folder, config)
+    module = Absentminded()
+    spec = replace(describe("mean_pixel"), name=name, feature_dim=3)
+    encoder = Encoder(spec=spec, module=module, device=torch.device("cpu"))
+    processor = FrameProcessor.from_encoder(encoder, batch_size=2, num_threads=1)
+    Extractor(processor, decoder, 2).extract(
+        made.video, manifest.chunks[0], manifest, folder=tmp_path / "part"
+    )
+    assert module.most == passes
