@@ -26,7 +26,8 @@ demo: setup ## Real recordings become datasets through the whole mill
 	$(BIN)/playmill verify demo-datasets/*/data.h5
 
 test: setup ## Unit and integration tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto tests/unit
+	$(BIN)/pytest tests/integration
 
 chaos: setup ## Kill, stop, fill and cut off everything; under 15 minutes
 	$(BIN)/pytest tests/chaos --capture=no

@@ -206,9 +206,10 @@ def _report_beside(target: Path) -> None:
 
     It is taken from the file, so that whoever comes last writes what the file says.
     """
-    with locked(target.parent), open_dataset(target) as dataset:
+    with open_dataset(target) as dataset:
         if not dataset.report:  # frames given one by one
             return
+    with locked(target.parent), open_dataset(target) as dataset:
         value = {"dataset_key": dataset.dataset_key, "session_id": dataset.session_id}
         text = json.dumps(value | dataset.report, indent=1, sort_keys=True) + "\n"
         write_text_whole(target.with_name(schema.REPORT_FILE_NAME), text)
