@@ -147,6 +147,7 @@ def test_eight_consolidations_at_once_leave_one_right_file(tmp_path: Path, repla
     assert [end(process) for process in processes] == [0] * 8
     assert path.read_bytes() == expected
     assert sorted(file.name for file in path.parent.iterdir() if file.name != ".publish.lock") == [
-        "data.h5"
+        "alignment.json",
+        "data.h5",
     ]
     assert mill.store.ending(job.job_id, "published") is not None

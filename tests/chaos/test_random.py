@@ -73,7 +73,7 @@ def busy_children(mill: Mill, jobs: list[Job]) -> set[int]:
 
 
 @pytest.mark.timeout(500)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])  # one of many: give another to look further
 def test_whatever_breaks_every_job_is_published_once_and_right(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     recordings = make_recordings(tmp_path / "in", NUM_RECORDINGS, seconds=NUM_CHUNKS)
