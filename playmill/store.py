@@ -160,9 +160,10 @@ class Store:
         return put_if_absent(self.job_folder(job_id) / f"{name}.json", value)
 
     def is_open(self, job_id: str) -> bool:
-        """Say whether a job has not ended."""
+        """Say whether a job has not ended, as far as can be seen."""
         folder = self.job_folder(job_id)
-        return not any((folder / f"{name}.json").exists() for name in ENDINGS)
+        # Not Path.exists, which raises where a folder cannot be looked into.
+        return not any(os.path.exists(folder / f"{name}.json") for name in ENDINGS)
 
     def unpublish(self, job_id: str) -> None:
         """Take back a published marker whose dataset is no longer there."""
