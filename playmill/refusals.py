@@ -60,8 +60,9 @@ def forget(root: Path, *, worker: str | None = None, older_s: float | None = Non
         for path in list(_files(fit)):
             if worker is not None and path.name != _name(worker):
                 continue
-            if older_s is None or path.stat().st_mtime < older_s:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
+                if older_s is None or path.stat().st_mtime < older_s:
+                    path.unlink()
         with contextlib.suppress(OSError):  # something is left
             fit.rmdir()
 

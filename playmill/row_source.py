@@ -144,4 +144,17 @@ class DatasetRows:
                     raise PartError(str(self.path), f"its features {self.key} are other ones")
                 yield dataset
         except (OSError, DatasetError) as error:
+            fault = error if isinstance(error, OSError) else error.__cause__
+            if isinstance(fault, OSError) and self._is_passing(fault):
+                raise fault from None
             raise PartError(str(self.path), f"its features cannot be read: {error}") from error
+
+    def _is_passing(self, error: OSError) -> bool:
+        """Say whether an error is one of the disk, which says nothing about the rows.
+
+        A damaged file is one too for HDF5, but one without a number. A file that is not there has
+        gone only if something else is there: a folder that is not mounted is empty.
+        """
+        if isinstance(error, FileNotFoundError):
+            return not any(self.path.parent.parent.glob("*"))
+        return error.errno is not None or "errno = " in str(error)

@@ -160,9 +160,10 @@ class Store:
         return put_if_absent(self.job_folder(job_id) / f"{name}.json", value)
 
     def is_open(self, job_id: str) -> bool:
-        """Say whether a job has not ended."""
+        """Say whether a job has not ended, as far as can be seen."""
         folder = self.job_folder(job_id)
-        return not any((folder / f"{name}.json").exists() for name in ENDINGS)
+        # Not Path.exists, which raises where a folder cannot be looked into.
+        return not any(os.path.exists(folder / f"{name}.json") for name in ENDINGS)
 
     def unpublish(self, job_id: str) -> None:
         """Take back a published marker whose dataset is no longer there."""
@@ -256,16 +257,20 @@ class Store:
     def parts_bytes(self, parts_key: str) -> int:
         """Return how much disk the parts of some features take."""
         folders = self._chunk_folders(parts_key)
-        files = (path for folder in folders for path in folder.rglob("*"))
-        return sum(path.lstat().st_size for path in files)
+        num_bytes = 0
+        for top, _, files in (found for folder in folders for found in os.walk(folder)):
+            for name in files:
+                with contextlib.suppress(FileNotFoundError):  # it has gone while we looked
+                    num_bytes += os.lstat(os.path.join(top, name)).st_size
+        return num_bytes
 
     def losing_attempts(self, parts_key: str) -> Iterator[Path]:
         """Yield the folders of attempts that no commit marker names (yet)."""
         for folder in self._chunk_folders(parts_key):
             commit = self.read_commit(parts_key, int(folder.name))
-            yield from (
-                path for path in folder.iterdir() if not commit or path.name != commit.attempt
-            )
+            with contextlib.suppress(FileNotFoundError):  # it has gone while we looked
+                names = os.listdir(folder)
+                yield from (folder / name for name in names if not commit or name != commit.attempt)
 
     def _chunk_folders(self, parts_key: str) -> list[Path]:
         return [path for path in self._parts(parts_key).glob("[0-9]*") if path.is_dir()]
@@ -307,16 +312,19 @@ class Store:
         prefix = self._attempt_prefix(step)
         return prefix.parent / f"{prefix.name}.{attempt.partition('-')[0]}.json"
 
+    def is_begun(self, step: Step, attempt: str) -> bool:
+        """Say whether a try still counts: nobody has dropped the parts since it began."""
+        return (read_json(self._begun_path(step, attempt)) or {}).get("attempt") == attempt
+
     def take_back_attempt(self, step: Step, attempt: str) -> None:
         """Let a try not count: whoever began it cannot do the step, and leaves it to others."""
-        begun = self._begun_path(step, attempt)
-        if (read_json(begun) or {}).get("attempt") == attempt:
-            begun.unlink(missing_ok=True)
+        if self.is_begun(step, attempt):
+            self._begun_path(step, attempt).unlink(missing_ok=True)
 
     def fail_attempt(self, step: Step, attempt: str, error: Exception, *, hopeless: bool) -> None:
         """Record why a try failed, unless attempts have been forgotten since it began."""
         begun = self._begun_path(step, attempt)
-        if (read_json(begun) or {}).get("attempt") != attempt:
+        if not self.is_begun(step, attempt):
             return
         known = isinstance(error, PlaymillError)
         reason = str(error) if known else f"{type(error).__name__}: {error}"

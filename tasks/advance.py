@@ -47,8 +47,9 @@ def advance(
                 job_id, running=seen.running, waiting=seen.waiting_for(store.needs(job_id))
             )
             facts = replace(facts, refused=fitness.refused(facts))
-        except (ValueError, KeyError, TypeError) as error:
-            # Written by another version, or not by us: it must not stop the other jobs.
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            # Written by another version, or not by us, or a disk that does not let us: it must
+            # not stop the other jobs.
             log.error("job %s cannot be read: %s", job_id[:12], error)
             continue
         tell(facts)
@@ -60,7 +61,10 @@ def advance(
         actions = remaining(facts, now_s=time.time(), most=share.room + 1)
         for turn, action in enumerate(actions):
             if isinstance(action, Fail):
-                fail(store, action)
+                try:
+                    fail(store, action)
+                except OSError as error:
+                    log.error("job %s cannot be declared failed: %s", job_id[:12], error)
                 break
             entry = (action.step, time_limit_s(facts, action.step))
             if not share.offer(entry, turn=turn, order=order):

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 HOPELESS = (RecordingError, DatasetError)
 """Errors that another try cannot mend, on whichever worker."""
+_BROKEN_CUDA = {"AcceleratorError", "CudaError"}
 
 
 def attempt(step: Step, work: Callable[[Store, str], None]) -> None:
@@ -74,3 +75,27 @@ def _try(
     except Exception as error:
         log.exception("%s failed in attempt %s", step.name, name, extra=place)
         store.fail_attempt(step, name, error, hopeless=isinstance(error, HOPELESS))
+        if has_broken_cuda(error):
+            # Every later use of the GPU in this process fails too: another one takes its place.
+            log.error("this process has lost its GPU: ending, to be replaced")
+            lease.release()
+            os._exit(1)
+
+
+def has_broken_cuda(error: BaseException) -> bool:
+    """Say whether an error, or what led to it, left this process's CUDA context unusable.
+
+    Told by names, as torch is imported by nobody who only sends messages.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        kinds = [kind for kind in type(seen).__mro__ if kind.__module__.startswith("torch")]
+        names = {kind.__name__ for kind in kinds}
+        # What ran out of memory leaves it as it was.
+        if "OutOfMemoryError" not in names and "out of memory" not in str(seen):
+            # Versions of torch without the first class say it in a RuntimeError's text.
+            said = isinstance(seen, RuntimeError) and "CUDA error: " in str(seen)
+            if said or names & _BROKEN_CUDA:
+                return True
+        seen = seen.__cause__ or seen.__context__
+    return False

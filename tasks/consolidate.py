@@ -74,6 +74,10 @@ def _publish(store: Store, job_id: str) -> None:
         # Whatever is damaged is computed again; everything else stays.
         if collected is not None:
             store.drop_parts(manifest.parts_key)
+        elif store.collected(manifest.parts_key) is not None:
+            # Nothing is damaged: they were collected under our hands. The next try reads the rows
+            # of the dataset that holds them.
+            raise
         for commit in PartRows(parts, commits).damaged():
             store.drop_commit(manifest.parts_key, commit)
         raise

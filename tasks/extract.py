@@ -31,6 +31,7 @@ def extract(job_id: str, chunk_index: int) -> None:
     if manifest is None:
         return
     parts_key = manifest.parts_key
+    step = Step(verb="extract", job_id=job_id, chunk_index=chunk_index, parts_key=parts_key)
 
     def work(store: Store, name: str) -> None:
         request = store.request(job_id)
@@ -46,6 +47,10 @@ def extract(job_id: str, chunk_index: int) -> None:
             # A video replaced under our hands must not lend its features to the old one's name.
             check_unchanged(recording, request.sources)
             failpoints.reached("extract:before-commit")
+            if not store.is_begun(step, name):
+                # The parts were dropped while we wrote: files may be missing from this one.
+                log.warning("%s: its tries were forgotten meanwhile; not committed", step.name)
+                return
             won = store.commit(parts_key, commit)
             failpoints.reached("extract:after-commit")
         finally:
@@ -60,7 +65,7 @@ def extract(job_id: str, chunk_index: int) -> None:
             extra={"action": "extract", "job": job_id, "chunk": chunk_index},
         )
 
-    attempt(Step(verb="extract", job_id=job_id, chunk_index=chunk_index, parts_key=parts_key), work)
+    attempt(step, work)
 
 
 _loaded: list[tuple[tuple[object, ...], Extractor]] = []

@@ -47,10 +47,9 @@ def recording_of(request: Request) -> Recording:
 
     Raises:
         RecordingError: it is unsound, or not what was submitted.
-        Misfit: this host does not know its root.
+        Misfit: this host does not know its root, or has nothing mounted there.
     """
-    if request.recording.root not in settings().roots.folders:
-        raise Misfit(f"PLAYMILL_ROOTS of this worker has no root {request.recording.root!r}")
+    _check_root(request.recording.root)
     recording = read_recording(
         settings().roots.resolve(request.recording),
         identity=request.recording.path,
@@ -60,6 +59,18 @@ def recording_of(request: Request) -> Recording:
         _check_inside(path, recording)
     check_unchanged(recording, request.sources)
     return recording
+
+
+def _check_root(name: str) -> None:
+    folder = settings().roots.folders.get(name)
+    if folder is None:
+        raise Misfit(f"PLAYMILL_ROOTS of this worker has no root {name!r}")
+    try:
+        is_empty = not any(True for _ in folder.iterdir())
+    except OSError as error:
+        raise Misfit(f"root {name!r}: {folder}: {error.strerror}; is the share mounted?") from error
+    if is_empty:
+        raise Misfit(f"root {name!r}: {folder} is empty; is the share mounted?")
 
 
 def _check_inside(path: Path, recording: Recording) -> None:

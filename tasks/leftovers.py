@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from playmill.jobs import Step
 from playmill.publication import collect_stale, find_temporaries
-from playmill.schema import FILE_NAME
+from playmill.schema import FILE_NAME, REPORT_FILE_NAME
 from playmill.store import Store
 
 STALE_S = 86_400.0
 """Nobody writes for that long: every task is killed far earlier."""
+_PUBLISHED = (FILE_NAME, REPORT_FILE_NAME)
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")
 _CHUNK = re.compile(r"[0-9]{6,}")
 
@@ -44,14 +47,14 @@ def find_leftovers(
                 verb="extract", job_id="", chunk_index=int(folder.parent.name), parts_key=parts_key
             )
             if step.name not in running and _changed_s(folder) < before_s:
-                files = (path for path in folder.rglob("*") if path.is_file())
-                yield Leftover(folder, sum(path.stat().st_size for path in files))
+                num_bytes = sum(s.st_size for s in _stats(folder) if S_ISREG(s.st_mode))
+                yield Leftover(folder, num_bytes)
     for top in (store.root, datasets / "reports"):
         yield from _temporary_files(top, before_s)
     for folder in datasets.glob("session_*"):
-        for path in find_temporaries(folder / FILE_NAME):
-            stat = path.stat()
-            if stat.st_mtime < before_s:
+        for path in (path for name in _PUBLISHED for path in find_temporaries(folder / name)):
+            stat = _stat(path)
+            if stat is not None and stat.st_mtime < before_s:
                 yield Leftover(path, stat.st_size if stat.st_nlink == 1 else 0)
 
 
@@ -60,7 +63,8 @@ def sweep(leftover: Leftover) -> None:
     if leftover.path.is_dir():
         shutil.rmtree(leftover.path, ignore_errors=True)
     elif leftover.path.parent.name.startswith("session_"):
-        collect_stale(leftover.path.parent / FILE_NAME)
+        for name in _PUBLISHED:
+            collect_stale(leftover.path.parent / name)
     else:
         leftover.path.unlink(missing_ok=True)
 
@@ -71,11 +75,28 @@ def _temporary_files(top: Path, before_s: float) -> Iterator[Leftover]:
         names[:] = [name for name in names if not _CHUNK.fullmatch(name)]
         for name in filter(_TEMPORARY.fullmatch, files):
             path = Path(folder, name)
-            stat = path.stat()
-            if stat.st_mtime < before_s:
+            stat = _stat(path)
+            if stat is not None and stat.st_mtime < before_s:
                 yield Leftover(path, stat.st_size)
 
 
 def _changed_s(folder: Path) -> float:
     """Return when anything in a folder changed last."""
-    return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+    return max((stat.st_mtime for stat in _stats(folder)), default=math.inf)
+
+
+def _stats(folder: Path) -> Iterator[os.stat_result]:
+    """Yield what is known of a folder and of everything in it, as far as it is still there."""
+    # Not rglob, which raises where a folder goes while it looks.
+    for top, _, files in os.walk(folder):
+        yield from filter(
+            None, (_stat(path) for path in (Path(top), *(Path(top, f) for f in files)))
+        )
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """Return what is known of a file; None: it has gone while we looked."""
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None

@@ -10,8 +10,8 @@ from playmill.jobs import JobFacts, Step
 
 BASE_S = 900.0
 """Every task may take this long, and then some:"""
-EXTRACT_FRAME_S = 1.0
-"""for each frame of its chunk,"""
+EXTRACT_FRAME_S = {"cuda": 1.0, "cpu": 10.0}
+"""for each frame of its chunk, by device class: a heavy encoder is slow without a GPU;"""
 CONSOLIDATE_FRAME_S = 0.1
 """for each frame of the recording,"""
 SOURCE_BYTE_S = 1e-6
@@ -24,7 +24,7 @@ def time_limit_s(facts: JobFacts, step: Step) -> float:
     """Return how long one try of a step may take."""
     frames = facts.plan.chunk_frames if facts.plan is not None else ()
     if step.chunk_index is not None:
-        more_s = EXTRACT_FRAME_S * frames[step.chunk_index]
+        more_s = EXTRACT_FRAME_S[facts.needs.device_class] * frames[step.chunk_index]
     else:
         more_s = SOURCE_BYTE_S * facts.needs.source_bytes + CONSOLIDATE_FRAME_S * sum(frames)
     return min(BASE_S + more_s, LONGEST_S)

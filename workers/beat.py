@@ -54,17 +54,38 @@ def main() -> int:
         # is noted now, as the first tick may come just after its first nominal time.
         read_config(chosen, store)
         note_schedule(store, chosen.crontab, now_s=time.time())
-    # In a thread of its own: a first look at a large inbox takes minutes.
-    nightly = threading.Thread(
-        target=every,
-        args=(TICK_S, lambda: tick(store, chosen, now_s=time.time()), stopped),
-        name="nightly",
-    )
-    nightly.start()
     log.info("beat: reconciling every %.0f s", chosen.reconcile_s)
-    every(LOOK_S, Reconciler(store, chosen.reconcile_s).look, stopped)
-    nightly.join()
-    return 0
+    return run(
+        stopped,
+        reconciling=lambda: every(LOOK_S, Reconciler(store, chosen.reconcile_s).look, stopped),
+        nightly=lambda: every(TICK_S, lambda: tick(store, chosen, now_s=time.time()), stopped),
+    )
+
+
+def run(
+    stopped: threading.Event,
+    *,
+    reconciling: Callable[[], object],
+    nightly: Callable[[], object],
+) -> int:
+    """Run both until `stopped`; a bug in one ends the other too. Return the exit status."""
+    bugs = []
+
+    def guarded(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception:
+            log.exception("beat: a fault that it does not know: ending")
+            bugs.append(work)
+        finally:
+            stopped.set()
+
+    # In a thread of its own: a first look at a large inbox takes minutes.
+    thread = threading.Thread(target=guarded, args=(nightly,), name="nightly")
+    thread.start()
+    guarded(reconciling)
+    thread.join()
+    return 1 if bugs else 0
 
 
 class Reconciler:

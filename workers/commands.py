@@ -179,7 +179,9 @@ def _wait(store: Store, settings: Settings, job_ids: Sequence[str], console: Con
                 advance(store, still_open, tell=facts.append)
                 view.update(facts)
                 _show_waiting(view, store, settings, facts)
-                still_open = [fact.job_id for fact in facts if state_of(fact) in OPEN_STATES]
+                # One that cannot be read just now is waited for too.
+                ended = {fact.job_id for fact in facts if state_of(fact) not in OPEN_STATES}
+                still_open = [job_id for job_id in still_open if job_id not in ended]
             time.sleep(settings.reconcile_s if len(still_open) > 100 else WAIT_S)
 
 

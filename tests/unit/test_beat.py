@@ -11,7 +11,7 @@ import redis
 from playmill.store import Store
 from tasks import broker
 from workers import beat
-from workers.beat import Reconciler, every
+from workers.beat import Reconciler, every, run
 
 
 @pytest.mark.parametrize("fault", [redis.ConnectionError("away"), OSError("full")], ids=repr)
@@ -41,6 +41,23 @@ def test_a_clock_that_was_stopped_does_nothing() -> None:
     stopped = threading.Event()
     stopped.set()
     every(0.001, lambda: pytest.fail("it ticked"), stopped)
+
+
+def bug() -> None:
+    raise AssertionError("a bug")
+
+
+@pytest.mark.parametrize("buggy", ["nightly", "reconciling"])
+def test_a_bug_in_one_of_its_works_ends_the_other_and_beat(buggy: str) -> None:
+    stopped = threading.Event()
+    works = {name: stopped.wait for name in ("nightly", "reconciling")} | {buggy: bug}
+    assert run(stopped, **works) == 1
+    assert stopped.is_set()
+
+
+def test_a_clock_that_was_told_to_stop_ends_well() -> None:
+    stopped = threading.Event()
+    assert run(stopped, nightly=stopped.wait, reconciling=stopped.set) == 0
 
 
 LINE = ("extract-cpu", "extract")

@@ -85,6 +85,12 @@ def test_every_gpu_service_has_a_gpu_of_its_own() -> None:
     assert all(MILL[name]["build"]["target"] == "cuda" for name in devices)
 
 
+def test_an_extracting_service_takes_what_it_is_for() -> None:
+    devices = {name: MILL[name]["environment"]["PLAYMILL_DEVICE"] for name in MILL}
+    assert {devices[f"gpu{number}"] for number in range(8)} == {"cuda"}
+    assert devices["cpu-extract"] == "cpu"
+
+
 def test_a_worker_is_killed_only_after_its_soft_shutdown() -> None:
     soft_s = configuration("redis://h/0")["worker_soft_shutdown_timeout"]
     for name in ("cpu", "cpu-extract", "gpu0"):

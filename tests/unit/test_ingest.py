@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from playmill.store import Store
 from playmill.testing import make_recording
 from tasks import app as app_module
 from tasks import ingest as module
+from tasks.fit import Misfit
 from tasks.settings import Settings
 from tasks.submit import make_request, submit
 
@@ -76,6 +79,23 @@ def test_a_death_beside_the_manifest_does_not_cost_the_job_its_tries(
     assert store.begin_attempt(step, who="me")
     module.ingest(second.job_id)
     assert store.facts(second.job_id).attempts[step.name].begun == 1
+
+
+@pytest.mark.parametrize("state", ["absent", "empty"])
+def test_a_root_that_is_not_mounted_is_this_workers_fault(
+    store: Store, tmp_path: Path, state: str
+) -> None:
+    mount = tmp_path / "mount"
+    roots = Roots({"rec": mount})
+    recording = make_recording(mount / "in").folder
+    request = make_request(recording, CONFIG, roots)
+    app_module.use(replace(app_module.settings(), roots=roots))
+    assert module.recording_of(request).path == recording
+    shutil.rmtree(mount)
+    if state == "empty":
+        mount.mkdir()
+    with pytest.raises(Misfit, match=rf"root 'rec': {mount}.*is the share mounted\?"):
+        module.recording_of(request)
 
 
 def test_what_is_urgent_stays_so_until_it_has_ended(store: Store, tmp_path: Path) -> None:

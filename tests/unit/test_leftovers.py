@@ -6,6 +6,7 @@ import fcntl
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,7 @@ def test_temporaries_go_and_files_that_are_no_temporaries_stay(
         write(store.root / "parts" / KEY / "commits" / f".000000.json.{HEX}"),
         write(reports / f".nightly.json.{HEX}"),
         write(session / f".data.h5.{HEX}.tmp"),
+        write(session / f".alignment.json.{HEX}.tmp"),
     ]
     kept = [
         write(job / "request.json"),
@@ -89,6 +91,38 @@ def test_temporaries_go_and_files_that_are_no_temporaries_stay(
         sweep(leftover)
     assert not any(path.exists() for path in old)
     assert all(path.exists() for path in (*kept, young))
+
+
+def test_what_goes_while_it_looks_is_passed_over(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = store.root / "parts" / KEY / "000000" / "1-x"
+    session = tmp_path / "datasets" / "session_x"
+    job = store.root / "jobs" / ("a" * 64)
+    gone = [
+        write(part / "gone"),
+        write(session / f".data.h5.{HEX}.tmp"),
+        write(job / f".request.json.{HEX}"),
+    ]
+    write(part / "stays")
+    real = os.lstat, os.stat
+
+    def missing(path: Any) -> None:
+        if isinstance(path, (str, Path)) and Path(path) in gone:
+            raise FileNotFoundError(2, "gone", str(path))
+
+    def lstat(path: Any, **kwargs: Any) -> os.stat_result:
+        missing(path)
+        return real[0](path, **kwargs)
+
+    def stat(path: Any, **kwargs: Any) -> os.stat_result:
+        missing(path)
+        return real[1](path, **kwargs)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    monkeypatch.setattr(os, "stat", stat)
+    assert found(store, tmp_path) == {part: 3}
+    assert store.parts_bytes(KEY) == 3
 
 
 def test_of_a_publication_only_what_nobody_holds_is_collected(tmp_path: Path) -> None:

@@ -23,11 +23,15 @@ def limit(verb: str, **changed: object) -> float:
 def test_every_step_has_a_limit_by_its_size() -> None:
     assert limit("ingest") == BASE_S
     assert limit("ingest", needs=BIG) == BASE_S + 2000
-    assert limit("extract", plan=PLAN, needs=BIG) == BASE_S + 500
+    cuda = Needs(device_class="cuda", source_bytes=2 * 10**9)
+    assert limit("extract", plan=PLAN, needs=cuda) == BASE_S + 500
+    assert limit("extract", plan=PLAN, needs=BIG) == BASE_S + 5000
     assert limit("consolidate", plan=PLAN, needs=BIG) == BASE_S + 2000 + 100
 
 
 def test_a_limit_ends_before_redis_gives_the_message_to_another() -> None:
     huge = Needs(source_bytes=10**12)
     assert limit("ingest", needs=huge) == LONGEST_S
+    long = JobPlan.from_json(make_manifest(chunks=2, num_frames=10**4).to_json())
+    assert limit("extract", plan=long) == LONGEST_S
     assert LONGEST_S < VISIBILITY_TIMEOUT_S / 1.2
