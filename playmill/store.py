@@ -97,6 +97,14 @@ class Store:
             raise ValueError(f"{job_id!r} is no job id (64 hex digits)")
         return self.root / "jobs" / job_id
 
+    def has_jobs(self) -> bool:
+        """Say whether anything was ever submitted to the store: an unmounted share has nothing.
+
+        Raises:
+            OSError: the store cannot be looked into.
+        """
+        return _stamp(self.root / "jobs") is not None
+
     def job_ids(self) -> Iterator[str]:
         """Yield every job that was ever submitted, in no order."""
         with contextlib.suppress(FileNotFoundError), os.scandir(self.root / "jobs") as entries:

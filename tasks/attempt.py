@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 HOPELESS = (RecordingError, DatasetError)
 """Errors that another try cannot mend, on whichever worker."""
+NO_STORE_PAUSE_S = 5.0
+"""Before a worker without the store takes its next message: it must not take them all."""
 _BROKEN_CUDA = {"AcceleratorError", "CudaError"}
 
 
@@ -32,6 +34,9 @@ def attempt(step: Step, work: Callable[[Store, str], None]) -> None:
     """
     store = Store(settings().store)
     failpoints.reached(f"{step.verb}:received")
+    if not store.has_jobs():
+        no_store(store, step.name)
+        return
     facts = store.facts(step.job_id)
     if step in open_steps(facts) and fit.has_refused(facts.fit):
         # Somebody else may be about to take it: he gets a moment before we send it again.
@@ -49,6 +54,15 @@ def attempt(step: Step, work: Callable[[Store, str], None]) -> None:
     failpoints.reached(f"{step.verb}:released")
     advance(store, [step.job_id])
     failpoints.reached(f"{step.verb}:advanced")
+
+
+def no_store(store: Store, what: str) -> None:
+    """Leave a step to workers that see the store; whoever reconciles there sends it again.
+
+    Nothing is written, not even a refusal: it would look as if there were a store.
+    """
+    log.error("no store at %s; is the share mounted? left to others: %s", store.root, what)
+    time.sleep(NO_STORE_PAUSE_S)
 
 
 def _try(

@@ -13,7 +13,7 @@ from playmill.jobs import Step
 from playmill.manifest import check_unchanged
 from playmill.store import Store
 from tasks.app import app, settings
-from tasks.attempt import attempt
+from tasks.attempt import attempt, no_store
 from tasks.fit import needed_here
 from tasks.ingest import recording_of
 
@@ -27,8 +27,11 @@ log = logging.getLogger(__name__)
 @app.task(name="playmill.extract")
 def extract(job_id: str, chunk_index: int) -> None:
     """Extract one chunk of a job."""
-    manifest = Store(settings().store).manifest(job_id)
+    store = Store(settings().store)
+    manifest = store.manifest(job_id)
     if manifest is None:
+        if not store.has_jobs():
+            no_store(store, f"extract:{job_id}:{chunk_index}")
         return
     parts_key = manifest.parts_key
     step = Step(verb="extract", job_id=job_id, chunk_index=chunk_index, parts_key=parts_key)

@@ -361,7 +361,6 @@ def _connect(*, need_broker: bool = True) -> tuple[Settings, Store]:
     """Return this process's settings and store, once the broker has answered."""
     settings = Settings.from_env()
     tasks_app.use(settings)
-    settings.store.mkdir(parents=True, exist_ok=True)
     if need_broker:
         try:
             broker.client().ping()
@@ -372,7 +371,22 @@ def _connect(*, need_broker: bool = True) -> tuple[Settings, Store]:
                 f"no Redis answers at {settings.shown_broker_url}{reason};"
                 " start it, or mend PLAYMILL_BROKER_URL"
             ) from None
+        _check_store(settings)
+    settings.store.mkdir(parents=True, exist_ok=True)
     return settings, Store(settings.store)
+
+
+def _check_store(settings: Settings) -> None:
+    """Raise UsageError for a store without jobs where the queue holds steps of some."""
+    if Store(settings.store).has_jobs():
+        return
+    with _broker_errors():
+        seen = broker.look()
+    if seen.waiting or seen.running:
+        raise UsageError(
+            f"no store at {settings.store}, but Redis holds steps of jobs; is the share mounted?"
+            " (For a new store, give it a Redis of its own, or an empty one.)"
+        )
 
 
 @contextmanager

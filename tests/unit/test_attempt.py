@@ -14,7 +14,7 @@ import torch
 
 from playmill import consolidation, failpoints
 from playmill.config import PipelineConfig
-from playmill.errors import PartError
+from playmill.errors import PartError, UsageError
 from playmill.jobs import Commit, Step
 from playmill.roots import Roots
 from playmill.store import Store
@@ -28,6 +28,7 @@ from tasks.attempt import has_broken_cuda
 from tasks.settings import Settings
 from tasks.submit import make_request, submit
 from tests.unit.job_samples import make_commit
+from workers import commands
 
 CUDA_TEXT = "CUDA error: an illegal memory access was encountered"
 
@@ -113,6 +114,40 @@ def only_job(store: Store) -> tuple[str, str]:
     plan = store.plan(job_id)
     assert plan is not None
     return job_id, plan.parts_key
+
+
+@pytest.mark.usefixtures("extracting")
+def test_a_worker_that_does_not_see_the_store_leaves_all_to_others(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    job_id, _ = only_job(store)
+    pauses: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    store.root.rename(tmp_path / "elsewhere")
+    extract_module.extract(job_id, 0)
+    consolidate_module.consolidate(job_id)
+    ingest_module.ingest(job_id)
+    assert caplog.text.count(f"no store at {store.root}; is the share mounted?") == 3
+    assert pauses == [module.NO_STORE_PAUSE_S] * 3
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize("waiting", [frozenset({"ingest:x"}), frozenset()], ids=["steps", "none"])
+def test_a_command_makes_no_store_where_the_queue_knows_of_another(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: frozenset[str]
+) -> None:
+    seen = module.broker.Snapshot(waiting=waiting)
+    monkeypatch.setattr(module.broker, "look", lambda: seen)
+    commands._check_store(app_module.settings())
+    store.root.rename(tmp_path / "elsewhere")
+    if waiting:
+        with pytest.raises(UsageError, match=r"no store at .*; is the share mounted"):
+            commands._check_store(app_module.settings())
+    else:
+        commands._check_store(app_module.settings())
 
 
 class Ended(BaseException):
