@@ -105,7 +105,7 @@ class FakeExtractor:
 @pytest.fixture
 def extracting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extract_module, "_extractor", lambda *_: FakeExtractor())
-    monkeypatch.setattr(extract_module, "_check_weights", lambda *_: None)
+    monkeypatch.setattr(extract_module, "_check_planned", lambda *_: None)
 
 
 def only_job(store: Store) -> tuple[str, str]:
