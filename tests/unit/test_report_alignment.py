@@ -90,7 +90,7 @@ def test_the_stored_report_is_read(dataset: Path) -> None:
 def test_a_report_of_any_content_can_be_shown(line: Timeline, value: object) -> None:
     report = alignment.parse(json.dumps(value))
     if report is None:
-        assert not isinstance(value, dict)
+        assert value == {} or not isinstance(value, dict)
         return
     for part in (
         sections.gates(report.gates),
