@@ -344,8 +344,16 @@ class _Session:
     def __init__(self, folder: Path, value: dict[str, Any]) -> None:
         self.folder, self.value = folder, value
 
-    def fail(self, place: str, found: object, expected: str, action: str) -> NoReturn:
-        raise RecordingError(str(self.folder / SESSION_FILE), place, str(found), expected, action)
+    def fail(
+        self,
+        place: str,
+        found: object,
+        expected: str,
+        action: str,
+        *,
+        kind: type[RecordingError] = RecordingError,
+    ) -> NoReturn:
+        raise kind(str(self.folder / SESSION_FILE), place, str(found), expected, action)
 
     def get(self, place: str, kind: type, expected: str, *, required: bool = True) -> Any:
         value: Any = self.value
@@ -460,13 +468,13 @@ def _read_source(session: _Session) -> tuple[Path, bool, Fraction | None]:
     if naming == by_index:
         return stills, True, _picture_time(session)
     if naming is not None and naming != by_time:
-        raise ClockError(
-            str(session.folder / SESSION_FILE),
+        session.fail(
             "video.naming",
             repr(naming)[:80],
             f"{by_time!r}, the pictures' Unix times in microseconds, or {by_index!r} with video.fps"
             " and video.pts_zero_us",
             "Name the pictures by their times.",
+            kind=ClockError,
         )
     return stills, False, None
 
@@ -481,12 +489,12 @@ def _picture_time(session: _Session) -> Fraction:
                 return 1 / rate
     except (ValueError, ZeroDivisionError):
         pass
-    raise ClockError(
-        str(session.folder / SESSION_FILE),
+    session.fail(
         "video.fps",
         "nothing" if fps is None else repr(fps)[:80],
         "pictures a second, for pictures named by their index",
         "Add it, or name the pictures by their times.",
+        kind=ClockError,
     )
 
 
@@ -495,12 +503,12 @@ def _read_anchor(session: _Session, given: int | None) -> int:
     if anchor is None and given is not None:
         return given
     if not isinstance(anchor, int) or isinstance(anchor, bool) or abs(anchor) >= MAX_TIME_US:
-        raise ClockError(
-            str(session.folder / SESSION_FILE),
+        session.fail(
             "video.pts_zero_us",
             "nothing" if anchor is None else repr(anchor)[:80],
             "the Unix time of the video's pts 0, an integer in microseconds",
             "Add it: without it no event can be given to a frame.",
+            kind=ClockError,
         )
     return anchor
 
@@ -531,14 +539,14 @@ def _named_reader(session: _Session, name: str) -> str:
     # Playmill's own readers look at other files too, and find them where there is no session.json.
     packaged = [reader for reader in readers() if reader not in READERS]
     if name not in packaged or reader_for(name).policies == (LINE_POLICY,):
-        raise ClockError(
-            str(session.folder / SESSION_FILE),
+        session.fail(
             "inputs.format",
             repr(name)[:80],
             f"'jsonl', or a reader of an installed package ({', '.join(packaged) or 'none is'}) for"
             " logs with times",
             f"Convert the log, install the package with its reader, or take {SESSION_FILE} away"
             " if the recorder's own files are all there.",
+            kind=ClockError,
         )
     return name
 
@@ -547,10 +555,10 @@ def _check_log_clock(session: _Session) -> None:
     for name, expected in (("time_unit", "us"), ("clock", "unix")):
         found = session.get(f"inputs.{name}", str, repr(expected))
         if found != expected:
-            raise ClockError(
-                str(session.folder / SESSION_FILE),
+            session.fail(
                 f"inputs.{name}",
                 repr(found)[:80],
                 repr(expected),
                 "Convert the log: its times must be those of the video's clock.",
+                kind=ClockError,
             )

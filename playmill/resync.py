@@ -18,15 +18,16 @@ from playmill.content import FeatureBlocks, ImageBlocks
 from playmill.dataset import Dataset, open_dataset
 from playmill.encoders import feature_key
 from playmill.errors import DatasetError, PlaymillError
-from playmill.inputs import MASKS, InputEvents, Mask, RejectedLines
 from playmill.labels import FrameTable, Session, label
 from playmill.manifest import dataset_key
 from playmill.recording import check_policy
+from playmill.row_reader import blocks
 from playmill.storage import DataStorage, stored_features
+from playmill.stored_events import whole_events
 from playmill.verify_process import verify_apart
 
-IMAGE_ROWS = 64
-"""Pictures that are copied at a time."""
+_PROVENANCE_FACTS = ("parts_key", "session_digest", "log_digest", "sides_digest", "reader")
+"""What a dataset's key is made of and its provenance holds; see `manifest.dataset_key`."""
 
 Change = Callable[[PipelineConfig], PipelineConfig]
 
@@ -99,7 +100,7 @@ def resync(path: Path, change: Change) -> Path:
         raise DatasetError(str(path), f"is not sound: {problems[0]}")
     with open_dataset(path) as dataset:
         config = _changed(dataset, change)
-        content = label(_session(dataset, config), _frames(dataset), _events(dataset), config)
+        content = label(_session(dataset, config), _frames(dataset), whole_events(dataset), config)
         storage = DataStorage(path.parent.parent)
         if storage.path(dataset.session_id).resolve() != path.resolve():
             raise DatasetError(
@@ -118,8 +119,7 @@ def resync(path: Path, change: Change) -> Path:
 
 def _changed(dataset: Dataset, change: Change) -> PipelineConfig:
     provenance = dataset.provenance
-    needed = ("config", "parts_key", "session_digest", "log_digest", "sides_digest", "reader")
-    missing = [name for name in needed if name not in provenance]
+    missing = [name for name in ("config", *_PROVENANCE_FACTS) if name not in provenance]
     if missing or dataset.motion is None:
         raise DatasetError(
             str(dataset.path),
@@ -138,10 +138,7 @@ def _session(dataset: Dataset, config: PipelineConfig) -> Session:
         "session_id": dataset.session_id,
         "clock": dataset.clock,
         "pts_zero_us": dataset.pts_zero_us,
-        **{
-            name: provenance[name]
-            for name in ("parts_key", "reader", "session_digest", "log_digest", "sides_digest")
-        },
+        **{name: provenance[name] for name in _PROVENANCE_FACTS},
     }
     # What was said of the old alignment stands at the end, and is said anew.
     num_warnings = len(dataset.warnings) - len(dataset.report["warnings"])
@@ -168,47 +165,6 @@ def _frames(dataset: Dataset) -> FrameTable:
     )
 
 
-def _events(dataset: Dataset) -> InputEvents:
-    """Return the log as it was read, word by word."""
-    array, texts = dataset.array, _texts
-    rejected = dataset.h5["/inputs/rejected_line"]
-    keys = dict(zip(dataset.key_names, dataset.w3c_codes, strict=True))
-    code_device = array("/inputs/code_device")
-    codes = texts(dataset, "/inputs/codes")
-    spans = zip(array("/inputs/mask").tolist(), array("/inputs/mask_span_us").tolist(), strict=True)
-    return InputEvents(
-        timestamp_us=array("/inputs/timestamp_us"),
-        device=array("/inputs/device"),
-        kind=array("/inputs/kind"),
-        code=array("/inputs/code"),
-        codes=codes,
-        code_device=code_device,
-        value=array("/inputs/value"),
-        raw=dataset.h5["/inputs/raw"][...],
-        raw_offsets=array("/inputs/raw_offsets"),
-        mouse_unit=str(dataset.h5["/actions/mouse"].attrs["unit"]),
-        w3c_codes=tuple(
-            keys[name] if device == 0 else ""
-            for name, device in zip(codes, code_device.tolist(), strict=True)
-        ),
-        masks=tuple(
-            Mask(name=MASKS[name], start_us=start, stop_us=stop) for name, (start, stop) in spans
-        ),
-        duplicates=int(dataset.h5["/sync"].attrs["duplicates"]),
-        rejected=RejectedLines(
-            line=rejected[...],
-            reason=texts(dataset, "/inputs/rejected_reason"),
-            raw=dataset.h5["/inputs/rejected_raw"][...],
-            raw_offsets=array("/inputs/rejected_raw_offsets"),
-            total=int(rejected.attrs["total"]),
-        ),
-    )
-
-
-def _texts(dataset: Dataset, path: str) -> tuple[str, ...]:
-    return tuple(dataset.h5[path].asstr()[...].tolist())
-
-
 def _own_features(dataset: Dataset, config: PipelineConfig) -> FeatureBlocks:
     """Return the features that the dataset's key names; those of others are carried over."""
     key = feature_key(config.encoder, config.weights_digest)
@@ -218,7 +174,5 @@ def _own_features(dataset: Dataset, config: PipelineConfig) -> FeatureBlocks:
 def _images(dataset: Dataset) -> ImageBlocks | None:
     if not dataset.has_images:
         return None
-    node = dataset.images
-    height, width = node.shape[1:3]
-    blocks = (node[row : row + IMAGE_ROWS] for row in range(0, len(node), IMAGE_ROWS))
-    return ImageBlocks(size=(height, width), blocks=blocks)
+    height, width = dataset.images.shape[1:3]
+    return ImageBlocks(size=(height, width), blocks=blocks(dataset.images))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ from playmill.jobs import Commit
 from playmill.joined_frames import Frames
 from playmill.motion import ChunkMotion, join_motion
 from playmill.parts import Promise, read_parts
+from playmill.row_reader import blocks
 
 RowName = Literal["features", "images"]
-BLOCK_BYTES = 8 << 20
-"""Rows that are held at a time while they are copied."""
 
 
 class RowSource(Protocol):
@@ -122,10 +120,7 @@ class DatasetRows:
                 raise PartError(str(self.path), "has other frames than the commits")
             if name == "images" and not dataset.has_images:
                 raise PartError(str(self.path), "has no pictures")
-            array = dataset.images if name == "images" else dataset.features(self.key)
-            step = max(1, BLOCK_BYTES // (array.dtype.itemsize * math.prod(array.shape[1:])))
-            for start in range(0, len(array), step):
-                yield array[start : start + step]
+            yield from blocks(dataset.images if name == "images" else dataset.features(self.key))
 
     def motion(self, frames: Frames) -> NDArray[np.float16]:
         """Return the stored motion, which must be that of `frames`."""

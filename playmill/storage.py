@@ -24,6 +24,7 @@ from playmill.dataset import Dataset, open_dataset
 from playmill.dataset_writer import open_spool, seal, write_features, write_images, write_labels
 from playmill.errors import DatasetError, SessionConflict, Superseded
 from playmill.publication import Temporary, collect_stale, locked, write_text_whole
+from playmill.row_reader import blocks
 from playmill.synced_content import from_synced_data
 from playmill.verify import verify
 
@@ -34,8 +35,6 @@ __all__ = ["DataStorage", "DatasetContent", "FeatureBlocks", "ImageBlocks", "ses
 
 logger = logging.getLogger(__name__)
 
-CARRY_ROWS = 4096
-"""Feature rows that are copied at a time from the file that is replaced."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -272,5 +271,5 @@ def stored_features(node: Any, key: str) -> FeatureBlocks:
         key=key,
         dim=node.shape[1],
         attrs={name: str(node.attrs[name]) for name in schema.FEATURE_ATTRS},
-        blocks=(node[row : row + CARRY_ROWS] for row in range(0, len(node), CARRY_ROWS)),
+        blocks=blocks(node),
     )

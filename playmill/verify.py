@@ -22,9 +22,10 @@ from playmill import actions, schema, synchronizer
 from playmill.config import LINE_POLICY, POLICIES
 from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError
-from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents, Mask
+from playmill.inputs.events import DEVICES, KINDS, MASKS
 from playmill.motion import COLUMNS
 from playmill.row_reader import RowReader, blocks
+from playmill.stored_events import stored_events, stored_texts
 
 FORMULA_FRAMES = 1 << 16
 """Frames whose times are computed at a time."""
@@ -293,7 +294,7 @@ def _inputs(dataset: Dataset) -> Iterator[str]:
     if bool((times[1:] < times[:-1]).any()):
         yield "/inputs/timestamp_us is not ascending"
     device, kind, code = (array(f"/inputs/{name}") for name in ("device", "kind", "code"))
-    codes, code_device = _codes(dataset), array("/inputs/code_device")
+    codes, code_device = stored_texts(dataset, "/inputs/codes"), array("/inputs/code_device")
     for name, names in (("device", DEVICES), ("kind", KINDS), ("mask", MASKS)):
         if dataset.names(f"/inputs/{name}") != names:
             yield f"/inputs/{name}: names are not {', '.join(names)}"
@@ -329,10 +330,6 @@ def _wrong_offsets(path: str, dataset: Dataset, into: Any) -> Iterator[str]:
         yield f"{path} does not ascend from 0 to {len(into)}"
 
 
-def _codes(dataset: Dataset) -> tuple[str, ...]:
-    return tuple(dataset.h5["/inputs/codes"].asstr()[...].tolist())
-
-
 def _sync(dataset: Dataset) -> Iterator[str]:
     """Synchronization: assignment and actions, computed again."""
     attrs = dataset.h5["/sync"].attrs
@@ -349,7 +346,7 @@ def _sync(dataset: Dataset) -> Iterator[str]:
     )
     for name in ("frame", "offsets", "events"):
         yield from _differs(dataset, f"/sync/{name}", getattr(alignment, name))
-    acts = actions.build(dataset.timestamps_us, _events(dataset), alignment)
+    acts = actions.build(dataset.timestamps_us, stored_events(dataset), alignment)
     counts = {
         "assigned": alignment.assigned,
         "unassigned": alignment.unassigned,
@@ -380,26 +377,3 @@ def _differs(dataset: Dataset, path: str, expected: NDArray[Any]) -> Iterator[st
         start += len(block)
     if not same:
         yield f"{path} does not follow from /inputs by the stated policy"
-
-
-def _events(dataset: Dataset) -> InputEvents:
-    """Return the log's events as arrays, without what was logged word by word."""
-    array = dataset.array
-    return InputEvents(
-        timestamp_us=array("/inputs/timestamp_us"),
-        device=array("/inputs/device"),
-        kind=array("/inputs/kind"),
-        code=array("/inputs/code"),
-        codes=_codes(dataset),
-        code_device=array("/inputs/code_device"),
-        value=array("/inputs/value"),
-        raw=np.zeros(0, np.uint8),
-        raw_offsets=array("/inputs/raw_offsets"),
-        mouse_unit=str(dataset.h5["/actions/mouse"].attrs["unit"]),
-        masks=tuple(
-            Mask(name=MASKS[name], start_us=start, stop_us=stop)
-            for name, (start, stop) in zip(
-                array("/inputs/mask").tolist(), array("/inputs/mask_span_us").tolist(), strict=True
-            )
-        ),
-    )

@@ -10,6 +10,7 @@ Source:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from playmill.errors import ClockError
 from playmill.inputs.event_table import EventTable, what
 from playmill.inputs.events import InputEvents
 from playmill.inputs.exact_numbers import amount, json_us, true_or_false
-from playmill.inputs.lines import Rejected, log_lines, parse_object, shown
+from playmill.inputs.lines import Rejected, parse_object, shown
 from playmill.inputs.marked_length import length_warnings
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 
@@ -138,15 +139,8 @@ class DuckTrackReader:
             LogError: the log is not empty, and not one of its lines is an event.
         """
         table = EventTable()
-        for line_number, line in enumerate(log_lines(files.log), start=1):
-            try:
-                _add(line, table)
-            except Rejected as error:
-                if line and not line.isspace():
-                    table.rejects.add(line_number, str(error), line)
-        table.rejects.check_some_event(
-            files.log, len(table), 'one JSON object a line, with "time_stamp" and "action"'
-        )
+        expected = 'one JSON object a line, with "time_stamp" and "action"'
+        table.add_lines(files.log, partial(_add, table=table), expected=expected)
         return table.freeze(mouse_unit="pixels")
 
 

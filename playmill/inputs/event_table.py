@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from playmill.inputs.events import DEVICES, KINDS, InputEvents, Mask
-from playmill.inputs.lines import Rejected, Rejects, shown
+from playmill.inputs.lines import Rejected, Rejects, log_lines, shown
 
 MAX_NAMES = 512
 """Distinct keys, buttons and axes of one log; each is a column of arrays of actions."""
@@ -119,6 +120,35 @@ class EventTable:
         self._lines.append(raw)
         if len(self._rows) >= _BATCH:
             self._flush()
+
+    def add_lines(
+        self,
+        log: Path,
+        add: Callable[[bytes], None],
+        *,
+        expected: str,
+        header: bytes | None = None,
+    ) -> None:
+        """Hand every line of `log` to `add`; count and keep those that it rejects.
+
+        A blank line says nothing that could be lost.
+
+        Args:
+            add: adds the events on a line to this table, or raises Rejected.
+            expected: what a line should be, for the error.
+            header: a first line that need not be an event, without blanks around it.
+        Raises:
+            MissingStream: there is no such file.
+            LogError: the log is not empty, and not one of its lines is an event.
+        """
+        for line_number, line in enumerate(log_lines(log), start=1):
+            try:
+                add(line)
+            except Rejected as error:
+                is_header = line_number == 1 and line.strip() == header
+                if line and not line.isspace() and not is_header:
+                    self.rejects.add(line_number, str(error), line)
+        self.rejects.check_some_event(log, len(self), expected)
 
     def _flush(self) -> None:
         columns: tuple[array[Any], ...] = (

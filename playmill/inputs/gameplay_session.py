@@ -7,12 +7,13 @@ else can happen to it, and copies and rejected lines are counted.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents
-from playmill.inputs.lines import Rejected, log_lines, parse_object, shown
+from playmill.inputs.lines import Rejected, parse_object, shown
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 
 MAX_COUNTS = 1 << 24
@@ -98,13 +99,6 @@ class GameplaySessionReader:
             LogError: the log is not empty, and not one of its lines is an event.
         """
         table = EventTable()
-        for line_number, line in enumerate(log_lines(files.log), start=1):
-            try:
-                _add(line, table)
-            except Rejected as error:
-                if line and not line.isspace():  # a blank line says nothing that could be lost
-                    table.rejects.add(line_number, str(error), line)
-        table.rejects.check_some_event(
-            files.log, len(table), "one JSON object a line, as gameplay-session/1 describes"
-        )
+        expected = "one JSON object a line, as gameplay-session/1 describes"
+        table.add_lines(files.log, partial(_add, table=table), expected=expected)
         return table.freeze(drop_copies=True)

@@ -330,14 +330,7 @@ class OWLControlReader:
             LogError: the log is not empty, and not one of its lines is an event.
         """
         log = _Log()
-        for line_number, line in enumerate(log_lines(files.log), start=1):
-            try:
-                log.add(line)
-            except Rejected as error:
-                header = line_number == 1 and line.strip() == HEADER.encode()
-                if line and not line.isspace() and not header:
-                    log.table.rejects.add(line_number, str(error), line)
-        log.table.rejects.check_some_event(files.log, len(log.table), f"lines {HEADER}")
+        log.table.add_lines(files.log, log.add, expected=f"lines {HEADER}", header=HEADER.encode())
         log.snapshots.correct(log.table)
         return log.table.freeze(
             w3c_codes={str(vk): w3c_of_vk(vk) for vk in range(256)},
