@@ -1,6 +1,6 @@
 """How well `lag.estimate_lag` finds offsets that are known: `python -m benchmarks.lag FOLDER...`.
 
-Every recording (gameplay-session/1, or OpenAI VPT's mp4 + jsonl) is cut into spans. Each span is
+Every recording in the folders, of any format that is read, is cut into spans. Each span is
 tried with its own inputs, the frames moved by offsets from -400 to +400 ms (are they found?), and
 with inputs that are not its own (does it keep quiet?): those of another span or recording, its own
 shuffled, and its own played backwards.
@@ -9,7 +9,6 @@ shuffled, and its own played backwards.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections import defaultdict
@@ -22,11 +21,16 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.inputs import READERS, LogFiles
-from playmill.inputs.events import DEVICES, KINDS, InputEvents
+from playmill.config import PipelineConfig
+from playmill.consolidation import read_events
+from playmill.encoders import describe
+from playmill.inputs.events import KINDS, InputEvents
 from playmill.lag import estimate_lag
+from playmill.manifest import make_manifest
 from playmill.motion import motion_rows
 from playmill.pictures import GrayConverter
+from playmill.recording import discover, read_recording
+from playmill.video_index import index_video
 
 OFFSETS_MS = (-400, -217, -100, 0, 100, 283, 400)
 """Added to the time of every frame; an input's effect is then seen that much later."""
@@ -91,47 +95,17 @@ def decode(video: Path) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     return np.array(times, np.int64), np.array([picture for _, picture in found])
 
 
-def read_scene(folder: Path) -> Scene:
+def read_scene(path: Path) -> Scene:
     """Decode a recording's video and read its inputs."""
-    if (folder / "session.json").exists():
-        session = json.loads((folder / "session.json").read_text(encoding="utf-8"))
-        times, pictures = decode(folder / session["video"]["file"])
-        log = folder / session["inputs"]["file"]
-        events = READERS[session["schema"]].read(LogFiles(video=log, log=log))
-        times += session["video"]["pts_zero_us"]
-    else:
-        video = next(iter(folder.glob("*.mp4")))
-        times, pictures = decode(video)
-        lines = video.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
-        events = vpt_events([json.loads(line) for line in lines], times)
-    return Scene(name=folder.name, frame_us=times, motion=motion_rows(pictures), events=events)
-
-
-def vpt_events(lines: list[dict[str, Any]], frame_us: NDArray[np.int64]) -> InputEvents:
-    """Return moves, and differences of held sets, at the times of the lines' frames."""
-    rows: list[tuple[int, str, str, str, float, float]] = []
-    held: set[tuple[str, str]] = set()
-    for time_us, line in zip(frame_us.tolist(), lines, strict=False):
-        mouse = line["mouse"]
-        now = {("keyboard", key) for key in line["keyboard"]["keys"]}
-        now |= {("mouse", str(button)) for button in mouse["buttons"]}
-        rows += [(time_us, "press", *code, 0, 0) for code in sorted(now - held)]
-        rows += [(time_us, "release", *code, 0, 0) for code in sorted(held - now)]
-        if mouse["dx"] or mouse["dy"]:
-            rows.append((time_us, "move", "mouse", "", mouse["dx"], mouse["dy"]))
-        held = now
-    codes = sorted({(device, code) for _, _, device, code, _, _ in rows if code})
-    column = list(zip(*rows, strict=True))
-    return InputEvents(
-        timestamp_us=np.array(column[0], np.int64),
-        device=np.array([DEVICES.index(device) for device in column[2]], np.uint8),
-        kind=np.array([KINDS.index(kind) for kind in column[1]], np.uint8),
-        code=np.array([codes.index((d, c)) if c else -1 for _, _, d, c, _, _ in rows], np.int32),
-        codes=tuple(code for _, code in codes),
-        code_device=np.array([DEVICES.index(device) for device, _ in codes], np.uint8),
-        value=np.array(column[4:], np.float32).T.copy(),
-        raw=np.zeros(0, np.uint8),
-        raw_offsets=np.zeros(len(rows) + 1, np.int64),
+    recording = read_recording(path, identity=path.name)
+    config = PipelineConfig(encoder="mean_pixel")
+    manifest = make_manifest(recording, config, index=index_video, encoder=describe("mean_pixel"))
+    times, pictures = decode(recording.source)
+    return Scene(
+        name=path.name,
+        frame_us=times + manifest.pts_zero_us,
+        motion=motion_rows(pictures),
+        events=read_events(recording, manifest),
     )
 
 
@@ -232,10 +206,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
     scenes = []
-    for folder in arguments.folders:
+    for path in discover(arguments.folders):
         began = time.perf_counter()
-        scenes.append(read_scene(folder))
-        print(f"{folder}: {time.perf_counter() - began:.1f} s", file=sys.stderr)
+        scenes.append(read_scene(path))
+        print(f"{path}: {time.perf_counter() - began:.1f} s", file=sys.stderr)
     measure_offsets(scenes, arguments.seconds)
     measure_false_claims(scenes, arguments.seconds, arguments.rounds)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -50,20 +49,6 @@ def log_of(events: Sequence[Event]) -> InputEvents:
         value=np.array([event[4:] for event in events], np.float32).reshape(-1, 2),
         raw=np.zeros(0, np.uint8),
         raw_offsets=np.zeros(len(events) + 1, np.int64),
-    )
-
-
-def select(
-    events: InputEvents, kept: NDArray[Any], timestamp_us: NDArray[np.int64] | None = None
-) -> InputEvents:
-    """Return events by a mask or by indices, at other times if need be, without raw lines."""
-    times = events.timestamp_us[kept] if timestamp_us is None else timestamp_us
-    return replace(
-        events,
-        timestamp_us=times,
-        **{name: getattr(events, name)[kept] for name in ("device", "kind", "code", "value")},
-        raw=np.zeros(0, np.uint8),
-        raw_offsets=np.zeros(len(times) + 1, np.int64),
     )
 
 

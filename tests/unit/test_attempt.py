@@ -25,8 +25,8 @@ from tasks import consolidate as consolidate_module
 from tasks import extract as extract_module
 from tasks import ingest as ingest_module
 from tasks.attempt import has_broken_cuda
-from tasks.settings import Settings
 from tasks.submit import make_request, submit
+from tests.unit.app_samples import deployed
 from tests.unit.job_samples import make_commit
 from workers import commands
 
@@ -64,31 +64,22 @@ def test_an_error_that_leaves_the_gpu_unusable_is_told(error: Exception, expecte
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store with one job, planned in one chunk; leases and queue are not there."""
-    before = list(app_module._chosen)
-    app_module.use(
-        Settings(
-            broker_url="redis://localhost",
-            store=tmp_path / "store",
-            datasets=tmp_path / "datasets",
-            roots=Roots.whole_machine(),
-        )
-    )
-    store = Store(tmp_path / "store")
 
     @contextlib.contextmanager
     def leased(_: Step) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(release=lambda: None)
 
-    monkeypatch.setattr(module.broker, "leased", leased)
-    monkeypatch.setattr(module.broker, "forget_sent", lambda _: None)
-    monkeypatch.setattr(module, "advance", lambda *_: set())
-    recording = make_recording(tmp_path / "in", seconds=1).folder
-    request = make_request(recording, PipelineConfig(encoder="mean_pixel"), Roots.whole_machine())
-    submit(store, request, datasets=tmp_path / "datasets")
-    ingest_module.ingest(request.job_id)
-    yield store
-    failpoints.disarm()
-    app_module._chosen[:] = before
+    with deployed(tmp_path) as store:
+        monkeypatch.setattr(module.broker, "leased", leased)
+        monkeypatch.setattr(module.broker, "forget_sent", lambda _: None)
+        monkeypatch.setattr(module, "advance", lambda *_: set())
+        recording = make_recording(tmp_path / "in", seconds=1).folder
+        request = make_request(
+            recording, PipelineConfig(encoder="mean_pixel"), Roots.whole_machine()
+        )
+        submit(store, request, datasets=tmp_path / "datasets")
+        ingest_module.ingest(request.job_id)
+        yield store
 
 
 class FakeExtractor:

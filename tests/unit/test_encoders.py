@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,8 @@ from playmill.backbones import Preprocessing, without_head
 from playmill.encoders import Encoder, EncoderSpec
 from playmill.errors import EncoderError, UsageError
 from playmill.weights import read_weights, state_digest
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TEAM_MODULE = """
 import torch
@@ -56,15 +58,6 @@ def untouchable():
 
 number = 3
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tests share the machine; several threads would wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -16,6 +15,8 @@ from playmill.encoders import Encoder
 from playmill.errors import EncoderError, UsageError
 from playmill.frame_processor import FrameProcessor, ProcessedFrame, resize
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def picture(height: int, width: int, *, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
     """Return a picture with smooth and sharp places, like a game's."""
@@ -26,15 +27,6 @@ def picture(height: int, width: int, *, channels: int = 3, seed: int = 0) -> NDA
     image[height // 3 : height // 2] = rng.integers(0, 256, (channels,))
     image[:, width // 2 :] += rng.integers(-60, 60, (height, width - width // 2, channels))
     return np.clip(image, 0, 255).astype(np.uint8)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tests share the machine; several threads would wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

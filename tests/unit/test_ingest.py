@@ -18,8 +18,8 @@ from playmill.testing import make_recording
 from tasks import app as app_module
 from tasks import ingest as module
 from tasks.fit import Misfit
-from tasks.settings import Settings
 from tasks.submit import make_request, submit
+from tests.unit.app_samples import deployed
 
 CONFIG = PipelineConfig(encoder="mean_pixel")
 
@@ -27,20 +27,9 @@ CONFIG = PipelineConfig(encoder="mean_pixel")
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store whose steps are done right away, without a queue."""
-    before = list(app_module._chosen)
-    app_module.use(
-        Settings(
-            broker_url="redis://localhost",
-            store=tmp_path / "store",
-            datasets=tmp_path / "datasets",
-            roots=Roots.whole_machine(),
-        )
-    )
-    store = Store(tmp_path / "store")
-    monkeypatch.setattr(module, "attempt", lambda step, work: work(store, "1-x"))
-    yield store
-    failpoints.disarm()
-    app_module._chosen[:] = before
+    with deployed(tmp_path) as store:
+        monkeypatch.setattr(module, "attempt", lambda step, work: work(store, "1-x"))
+        yield store
 
 
 @pytest.mark.parametrize("name", ["ingest:before-manifest", "ingest:after-manifest"])

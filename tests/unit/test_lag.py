@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.lag import select
 from playmill.inputs import InputEvents
 from playmill.lag import GRID_US, SEARCH_US, estimate_lag
 from playmill.motion import COLUMNS, motion_rows
@@ -19,7 +20,6 @@ from tests.unit.lag_samples import (
     mouse_events,
     play,
     read_scene,
-    select,
 )
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,9 @@ from playmill.testing import make_video
 from playmill.video_index import index_video
 from tests.conftest import SHARED
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = (64, 80)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tests share the machine; several threads would wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def scene(height: int = 360, width: int = 480) -> NDArray[np.uint8]:
