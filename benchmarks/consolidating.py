@@ -16,17 +16,21 @@ import resource
 import shutil
 import tempfile
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.table import Row, apart, print_table
 from playmill.config import PipelineConfig
 from playmill.jobs import Commit
 from playmill.manifest import Manifest, file_digest
+from playmill.motion import COLUMNS, PICTURE_SIZE
 from playmill.parts import PartArray
 from playmill.plan import Chunk
 from playmill.recording import read_recording
@@ -49,16 +53,21 @@ def make_parts(folder: Path, num_frames: int) -> list[Commit]:
     commits = []
     for index, start in enumerate(range(0, num_frames, CHUNK_FRAMES)):
         count = min(CHUNK_FRAMES, num_frames - start)
-        rows = rng.integers(0x2000, 0x4000, (count, DIM), np.uint16).view(np.float16)
-        part = PartArray(folder / f"{index:06d}", "features", (DIM,), "float16")
-        part.append(rows)
+        arrays = {
+            "features": rng.integers(0x2000, 0x4000, (count, DIM), np.uint16).view(np.float16),
+            "motion": rng.random((count, len(COLUMNS)), np.float32).astype(np.float16),
+            "glances": rng.integers(0, 256, (2, *PICTURE_SIZE), np.uint8),
+        }
         commits.append(
             Commit(
                 chunk_index=index,
                 attempt="1",
-                pts=tuple(TICKS * frame for frame in range(start, start + count)),
-                flags=(0,) * count,
-                digests={"features": part.seal()},
+                pts=array("q", range(TICKS * start, TICKS * (start + count), TICKS)),
+                flags=array("B", bytes(count)),
+                digests={
+                    name: _write_array(folder / f"{index:06d}", name, rows)
+                    for name, rows in arrays.items()
+                },
                 first_picture=f"first {index}",
                 last_picture=f"last {index}",
                 decoder="none",
@@ -68,6 +77,12 @@ def make_parts(folder: Path, num_frames: int) -> list[Commit]:
             )
         )
     return commits
+
+
+def _write_array(part: Path, name: str, rows: NDArray[Any]) -> str:
+    array = PartArray(part, name, rows.shape[1:], rows.dtype.name)
+    array.append(rows)
+    return array.seal()
 
 
 def make_session(folder: Path, num_frames: int, num_events: int) -> None:
@@ -123,7 +138,7 @@ def make_manifest(session: Path, commits: list[Commit]) -> Manifest:
         weights_digest="0" * 64,
         preprocessing="none",
         chunks=chunks,
-        config=PipelineConfig(window_us=100_000),
+        config=PipelineConfig(policy="nearest", window_us=100_000),
     )
 
 

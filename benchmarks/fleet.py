@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from playmill import encoders
 from playmill.config import PipelineConfig
 from playmill.jobs import Commit
 from playmill.manifest import Manifest
-from playmill.motion import PICTURE_SIZE, ChunkMotion
+from playmill.motion import PICTURE_SIZE, motion_rows
 from playmill.parts import PartWriter
 from playmill.plan import Chunk
 from playmill.roots import Roots
@@ -65,15 +66,15 @@ class DelayExtractor:
         rows = np.zeros((chunk.num_frames, 3), np.float16)
         part = PartWriter(folder, dim=3, image_size=None)
         part.append("features", rows)
-        still = ChunkMotion.of(np.zeros((len(rows), *PICTURE_SIZE), np.uint8))
-        part.append("motion", still.rows)
-        part.append("glances", np.stack((still.first, still.last)))
+        still = np.zeros((len(rows), *PICTURE_SIZE), np.uint8)
+        part.append("motion", motion_rows(still))
+        part.append("glances", still[[0, -1]])
         ticks = int(1 / (FPS * manifest.time_base))
         return Commit(
             chunk_index=chunk.index,
             attempt=folder.name,
-            pts=tuple(chunk.start_pts + ticks * row for row in range(len(rows))),
-            flags=(0,) * len(rows),
+            pts=array("q", (chunk.start_pts + ticks * row for row in range(len(rows)))),
+            flags=array("B", bytes(len(rows))),
             digests=part.close(),
             first_picture=f"first {chunk.index}",
             last_picture=f"last {chunk.index}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ _FULL = np.iinfo(np.uint16).max
 """A count in /actions ends here."""
 _WHOLE = 2**24
 """float32 holds every whole number up to this."""
+_BLOCK = 1 << 16
+"""Values that are Python's own numbers at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,8 +197,9 @@ def _ways(
 
 def _sum(values: NDArray[np.floating[Any]]) -> float:
     """Return the sum, correctly rounded; NaN where it is no finite number."""
+    blocks = (values[start : start + _BLOCK] for start in range(0, len(values), _BLOCK))
     try:
-        return math.fsum(values.tolist())
+        return math.fsum(chain.from_iterable(block.tolist() for block in blocks))
     except (OverflowError, ValueError):  # infinities
         return math.nan
 

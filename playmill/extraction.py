@@ -15,6 +15,7 @@ import shutil
 import socket
 import threading
 import time
+from array import array
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -124,8 +125,8 @@ class Extractor:
         return Commit(
             chunk_index=chunk.index,
             attempt=folder.name,
-            pts=tuple(rows.pts),
-            flags=tuple(rows.flags),
+            pts=array("q", rows.pts),
+            flags=array("B", rows.flags),
             digests=digests,
             first_picture=_digest(rows.first_picture),
             last_picture=_digest(rows.last_picture),

@@ -42,7 +42,7 @@ def join_frames(manifest: Manifest, commits: Sequence[Commit]) -> Frames:
         CorruptVideo: there is no frame at all.
         ClockError: a frame's time lies outside int64.
     """
-    pts = np.array([value for commit in commits for value in commit.pts], np.int64)
+    pts = np.concatenate([np.zeros(0, np.int64), *(commit.pts for commit in commits)])
     if not len(pts):
         raise CorruptVideo(
             manifest.video_name,
@@ -64,7 +64,7 @@ def join_frames(manifest: Manifest, commits: Sequence[Commit]) -> Frames:
         ) from error
     keep = np.ones(len(pts), bool)
     keep[1:] = np.diff(times) > 0
-    flags = np.array([value for commit in commits for value in commit.flags], np.uint8)
+    flags = np.concatenate([np.zeros(0, np.uint8), *(commit.flags for commit in commits)])
     flags[_repeats_at_chunk_starts(commits)] |= frame_flag("duplicate_picture")
     flags, times = flags[keep], times[keep]
     dropped = len(keep) - len(times)

@@ -8,6 +8,7 @@ docs/time-and-sync.md explains the method and its limits.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +36,8 @@ _PART_US = 7_500_000
 """A part is this long, or up to twice as long where there are but two."""
 _MIN_PART_US = 4_000_000
 """Of shorter ones nothing is far enough from the lags searched."""
-_MAX_PARTS = 960
-"""Two hours and more are evidence enough: of a longer recording, parts spread evenly are taken."""
+_MAX_PARTS = 480
+"""An hour and more is evidence enough: of a longer recording, parts spread evenly are taken."""
 _MAX_STEP_US = 250_000
 """Motion over a longer time than this, from one frame to the next, has no time of its own."""
 _TOP_HZ, _BOTTOM_HZ = 15.0, 0.5
@@ -112,11 +113,11 @@ def estimate_lag(
     num_parts = 2 * max(1, span_us // (2 * _PART_US))
     # A multiple of 50 has a fast Fourier transform.
     size = span_us // GRID_US // num_parts // 50 * 50
-    if size * GRID_US < _MIN_PART_US:
+    if size * GRID_US < _MIN_PART_US or not len(events):
         return _Scores(2 * _REACH + 1).judge()
     start_us = int(frame_us[0])
     used = np.linspace(0, num_parts - 1, min(num_parts, _MAX_PARTS)).astype(np.int64)
-    spectra = _Spectra(_signals(frame_us, motion, used * size, size))
+    spectra = _Spectra(_signals(frame_us, motion, used * size, size), size)
     scores = _Scores(size)
     for impulses in impulses_of(events, start_us, start_us + num_parts * size * GRID_US):
         part, index = np.divmod((impulses.time_us - start_us) // GRID_US, size)
@@ -145,8 +146,8 @@ def _signals(
     motion: NDArray[np.float16],
     starts: NDArray[np.int64],
     size: int,
-) -> NDArray[np.float32]:
-    """Return motion on the grid, (C, parts, size): a row fills the time since the one before.
+) -> Iterator[NDArray[np.float64]]:
+    """Yield each column of motion on the grid, (parts, size): a row fills the time before it.
 
     Then what an event does between two frames, the row of the second shows at lag 0.
 
@@ -158,12 +159,10 @@ def _signals(
     known = np.isfinite(motion).all(axis=1) & (steps_us > 0) & (steps_us <= _MAX_STEP_US)
     times = (frame_us - frame_us[0]).astype(np.float64)
     edges = (starts[:, None] + np.arange(size + 1)) * float(GRID_US)
-    signals = np.empty((len(COLUMNS), len(starts), size), np.float32)
-    for signal, column in zip(signals, motion.T, strict=True):
+    for column in motion.T:
         values = np.where(known, column, 0).astype(np.float64)
         sums = np.cumsum(_compressed(values) * steps_us)
-        signal[:] = np.diff(np.interp(edges, times, sums), axis=1) / GRID_US
-    return signals
+        yield np.diff(np.interp(edges, times, sums), axis=1) / GRID_US
 
 
 def _compressed(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -177,11 +176,12 @@ class _Spectra:
     """Whitened spectra of the columns of motion, ready to be correlated with inputs.
 
     Args:
-        signals: (C, parts, size) on the grid; the number of parts is even.
+        signals: C times (parts, size) on the grid; the number of parts is even.
+        size: steps in a part.
     """
 
-    def __init__(self, signals: NDArray[np.float32]) -> None:
-        self._size = signals.shape[2]
+    def __init__(self, signals: Iterable[NDArray[np.float64]], size: int) -> None:
+        self._size = size
         frequencies = np.fft.rfftfreq(self._size, GRID_US * 1e-6)
         self._used = int(np.searchsorted(frequencies, 3 * _TOP_HZ))
         self._smooth = max(1, round(_SMOOTH_HZ / frequencies[1]))

@@ -7,9 +7,6 @@ and joined.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,39 +65,27 @@ def motion_rows(
     return rows
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class ChunkMotion:
-    """What a part has to hold so that the motion of its chunk can be joined with others."""
+def join_chunks(
+    rows: NDArray[np.float16],
+    starts: NDArray[np.int64],
+    *,
+    first: NDArray[np.uint8],
+    last: NDArray[np.uint8],
+) -> None:
+    """Fill in the rows at which chunks begin, where only the chunk before knows the picture before.
 
-    rows: NDArray[np.float16]
-    """(n, len(COLUMNS)), `motion_rows` of the chunk's pictures; row 0 is NaN."""
-    first: NDArray[np.uint8]
-    """*PICTURE_SIZE, the chunk's first picture."""
-    last: NDArray[np.uint8]
-    """*PICTURE_SIZE, its last."""
-
-    @classmethod
-    def of(cls, pictures: NDArray[np.uint8]) -> ChunkMotion:
-        """Return the motion of one chunk from its pictures, (n, *PICTURE_SIZE) uint8, n > 0."""
-        return cls(rows=motion_rows(pictures), first=pictures[0], last=pictures[-1])
-
-
-def join_motion(chunks: Iterable[ChunkMotion]) -> NDArray[np.float16]:
-    """Return the rows of consecutive chunks as one array.
-
-    It is bit for bit what `motion_rows` gives for all their pictures at once.
+    Then `rows` is bit for bit what `motion_rows` gives for all pictures at once.
 
     Args:
-        chunks: in time order; empty ones are left out by the caller.
-    Returns:
-        (N, len(COLUMNS)) float16, row 0 NaN.
+        rows: (N, len(COLUMNS)) `motion_rows` of each of the chunks, in time order; changed.
+        starts: (K,) the row at which each chunk begins; no chunk is empty.
+        first: (K, *PICTURE_SIZE) each chunk's first picture.
+        last: (K, *PICTURE_SIZE) each chunk's last picture.
     """
-    joined = [np.zeros((0, len(COLUMNS)), np.float16)]
-    previous: NDArray[np.uint8] | None = None
-    for chunk in chunks:
-        joined += [motion_rows(chunk.first[None], previous), chunk.rows[1:]]
-        previous = chunk.last
-    return np.concatenate(joined)
+    for begin in range(1, len(starts), _BLOCK):
+        end = min(begin + _BLOCK, len(starts))
+        before, after = last[begin - 1 : end - 1], first[begin:end]
+        rows[starts[begin:end]] = _signals(before.astype(np.int32), after.astype(np.int32))
 
 
 def _signals(before: NDArray[np.int32], after: NDArray[np.int32]) -> NDArray[np.float64]:

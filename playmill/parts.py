@@ -5,7 +5,6 @@ The only home of zarr. Knows neither jobs nor queues; a part is a folder and a d
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -21,18 +20,23 @@ import google_crc32c
 import numpy as np
 import zarr
 import zarr.codecs
+from blake3 import blake3
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from playmill.errors import PartError
 from playmill.motion import COLUMNS, PICTURE_SIZE
 
-ROWS_PER_ZARR_CHUNK = {"features": 256, "images": 16, "motion": 4096, "glances": 2}
+ROWS_PER_ZARR_CHUNK = {"features": 256, "images": 16, "motion": 512, "glances": 2}
 """Rows in one zarr chunk: a chunk is one file, so few enough files and little memory."""
 READ_THREADS = 2
 AHEAD_BYTES = 8 << 20
 """Rows that are read and checked before they are asked for."""
-_PLAIN_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+_PLAIN_BYTES = (
+    {"name": "bytes", "configuration": {"endian": "little"}},
+    {"name": "bytes"},  # of one byte each, which have no order
+)
+_PLAIN_TYPES = {"float16": "<f2", "uint8": "|u1"}
 _PLAIN_KEYS = {"name": "default", "configuration": {"separator": "."}}
 _CHECKSUM_BYTES = 4
 
@@ -95,14 +99,14 @@ def _compressors(name: str) -> list[zarr.codecs.ZstdCodec | zarr.codecs.Crc32cCo
     return [zarr.codecs.ZstdCodec(level=1), checksum] if name == "images" else [checksum]
 
 
-def _digest_of(row_shape: tuple[int, ...], dtype: str) -> hashlib.blake2b:
+def _digest_of(row_shape: tuple[int, ...], dtype: str) -> blake3:
     """Begin the digest of an array: what its rows are, then the digest of each of its blocks."""
-    return hashlib.blake2b(f"{np.dtype(dtype).str} {row_shape}".encode(), digest_size=32)
+    return blake3(f"{np.dtype(dtype).str} {row_shape}".encode())
 
 
 def _block_digest(rows: NDArray[Any]) -> bytes:
-    # BLAKE2b: as strong as SHA-256, and twice as fast on processors without an instruction for it.
-    return hashlib.blake2b(np.ascontiguousarray(rows).data, digest_size=32).digest()
+    # BLAKE3: as strong as SHA-256, at 5 GB/s where SHA-256 and BLAKE2b do 0.3.
+    return blake3(np.ascontiguousarray(rows).data.cast("B")).digest()
 
 
 class PartWriter:
@@ -208,7 +212,8 @@ class _StoredArray:
 
     def _plain(self, start: int) -> NDArray[Any]:
         """Read a zarr chunk that is its rows and their CRC32C: a tenth of what zarr takes."""
-        path = self._promise.folder / self._promise.name / f"c.{start // self.step}.0"
+        key = f"c.{start // self.step}" + ".0" * (len(self._chunks) - 1)
+        path = self._promise.folder / self._promise.name / key
         stored = np.fromfile(path, np.uint8)
         body, checksum = stored[:-_CHECKSUM_BYTES], stored[-_CHECKSUM_BYTES:]
         if len(body) != self.block_bytes:
@@ -240,15 +245,16 @@ def _opened(path: Path) -> tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]
     shape, grid = tuple(value["shape"]), value["chunk_grid"]
     plain = (
         value["zarr_format"] == 3
-        and value["data_type"] == "float16"
-        and len(shape) == 2
+        and value["data_type"] in _PLAIN_TYPES
         and grid["name"] == "regular"
-        and grid["configuration"]["chunk_shape"][1:] == [shape[1]]
-        and value["codecs"] == _PLAIN_CODECS
+        and tuple(grid["configuration"]["chunk_shape"][1:]) == shape[1:]
+        and value["codecs"][0] in _PLAIN_BYTES
+        and value["codecs"][1:] == [{"name": "crc32c"}]
         and value["chunk_key_encoding"] == _PLAIN_KEYS
     )
     if plain:
-        return shape, tuple(grid["configuration"]["chunk_shape"]), np.dtype("<f2"), None
+        dtype = np.dtype(_PLAIN_TYPES[value["data_type"]])
+        return shape, tuple(grid["configuration"]["chunk_shape"]), dtype, None
     array = zarr.open_array(LocalStore(path, read_only=True), mode="r")
     return array.shape, array.chunks, array.dtype, array
 

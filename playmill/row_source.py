@@ -15,7 +15,7 @@ from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError, PartError
 from playmill.jobs import Commit
 from playmill.joined_frames import Frames
-from playmill.motion import ChunkMotion, join_motion
+from playmill.motion import COLUMNS, join_chunks
 from playmill.parts import Promise, read_parts
 from playmill.row_reader import blocks
 
@@ -79,21 +79,18 @@ class PartRows:
 
     def motion(self, frames: Frames) -> NDArray[np.float16]:
         """Join the motion of the chunks."""
-        motion = self._whole("motion")
-        glances = self._whole("glances")
-        chunks, start = [], 0
-        for place, commit in enumerate(commit for commit in self.commits if commit.pts):
-            first, last = glances[2 * place : 2 * place + 2]
-            stop = start + len(commit.pts)
-            chunks.append(ChunkMotion(rows=motion[start:stop], first=first, last=last))
-            start = stop
-        joined = join_motion(chunks)
+        motion = np.empty((len(frames.keep), len(COLUMNS)), np.float16)
+        start = 0
+        for block in read_parts(self._promises("motion")):
+            motion[start : start + len(block)] = block
+            start += len(block)
+        lengths = [len(commit.pts) for commit in self.commits if commit.pts]
+        glances = np.concatenate(list(read_parts(self._promises("glances"))))
+        starts = np.cumsum([0, *lengths[:-1]])
+        join_chunks(motion, starts, first=glances[0::2], last=glances[1::2])
         # A frame that was left out is what the next one was compared with.
-        joined[1:][~frames.keep[:-1]] = np.nan
-        return joined if bool(frames.keep.all()) else joined[frames.keep]
-
-    def _whole(self, name: str) -> NDArray[Any]:
-        return np.concatenate(list(read_parts(self._promises(name))))
+        motion[1:][~frames.keep[:-1]] = np.nan
+        return motion if bool(frames.keep.all()) else motion[frames.keep]
 
 
 @dataclass(frozen=True, slots=True)

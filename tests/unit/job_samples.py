@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -69,8 +70,8 @@ def make_commit(index: int = 0, pts: Sequence[int] | None = None, **changed: Any
     values: dict[str, Any] = {
         "chunk_index": index,
         "attempt": "1-00000000",
-        "pts": tuple(pts),
-        "flags": (0,) * len(pts),
+        "pts": array("q", pts),
+        "flags": array("B", bytes(len(pts))),
         "digests": {"features": digest_of("features", index)},
         "first_picture": f"first {index}" if pts else "",
         "last_picture": f"last {index}" if pts else "",

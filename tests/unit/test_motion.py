@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from playmill.motion import CELLS, COLUMNS, PICTURE_SIZE, ChunkMotion, join_motion, motion_rows
+from playmill.motion import CELLS, COLUMNS, PICTURE_SIZE, join_chunks, motion_rows
 from tests.unit.lag_samples import draw_wall, look
 
 HEIGHT, WIDTH = PICTURE_SIZE
@@ -78,14 +78,20 @@ def test_the_first_row_is_unknown_without_the_picture_before(
 
 def test_no_pictures_have_no_rows(pictures: NDArray[np.uint8]) -> None:
     assert motion_rows(pictures[:0], pictures[0]).shape == (0, len(COLUMNS))
-    assert join_motion([]).shape == (0, len(COLUMNS))
 
 
 @settings(max_examples=15, deadline=None)
 @given(cuts=st.sets(st.integers(1, 299), max_size=4))
 def test_chunks_join_to_the_bits_of_the_whole(pictures: NDArray[np.uint8], cuts: set[int]) -> None:
-    chunks = [ChunkMotion.of(part) for part in np.split(pictures, sorted(cuts))]
-    assert join_motion(chunks).tobytes() == motion_rows(pictures).tobytes()
+    chunks = np.split(pictures, sorted(cuts))
+    rows = np.concatenate([motion_rows(chunk) for chunk in chunks])
+    join_chunks(
+        rows,
+        np.array([0, *sorted(cuts)]),
+        first=np.array([chunk[0] for chunk in chunks]),
+        last=np.array([chunk[-1] for chunk in chunks]),
+    )
+    assert rows.tobytes() == motion_rows(pictures).tobytes()
 
 
 def test_no_pixels_overflow() -> None:
