@@ -280,11 +280,14 @@ def _frames(dataset: Dataset) -> Iterator[str]:
         yield "/frames/flags has bits without a name"
 
 
-def _times(pts: NDArray[np.int64], dataset: Dataset) -> NDArray[np.object_]:
-    """Return what the formula gives for `pts`, in Python ints, which nothing overflows."""
+def _times(pts: NDArray[np.int64], dataset: Dataset) -> NDArray[Any]:
+    """Return what the formula gives for `pts`, in Python's integers where 64 bits might overflow."""
     num, den = dataset.time_base.numerator, dataset.time_base.denominator
-    ticks = pts.astype(object)
-    return np.asarray(dataset.pts_zero_us + (2 * ticks * num * 1_000_000 + den) // (2 * den))
+    zero = dataset.pts_zero_us
+    farthest = max(abs(int(pts.min(initial=0))), abs(int(pts.max(initial=0))))
+    small = 2 * farthest * num * 1_000_000 + den + abs(zero) < 1 << 62
+    ticks = pts if small else pts.astype(object)
+    return np.asarray(zero + (2 * ticks * num * 1_000_000 + den) // (2 * den))
 
 
 def _inputs(dataset: Dataset) -> Iterator[str]:
