@@ -365,7 +365,7 @@ class TestSamples:
         assert np.count_nonzero(inputs > 1750427728628484) == 47
         last_us = found.pts_zero_us + int(index.times().pts_us()[-1])
         assert np.count_nonzero(inputs > last_us) == 107
-        assert chord_names(events) == ("162", "67")
+        assert chord_names(events) == ("ControlLeft", "KeyC")
 
     def test_the_log_without_its_video_is_read_whole(self) -> None:
         files = LogFiles(video=SAMPLES / "example.mkv", log=SAMPLES / "example.mcap")
