@@ -159,7 +159,9 @@ def formats() -> None:
     from playmill.inputs import readers
 
     for name, reader in readers().items():
-        typer.echo(f"{name:20} {(type(reader).__doc__ or '').strip().splitlines()[0]}")
+        # A package's reader may say nothing of itself.
+        says = (type(reader).__doc__ or "").strip().partition("\n")[0]
+        print(f"{name:20} {says}".rstrip())
 
 
 @app.command()

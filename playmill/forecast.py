@@ -167,12 +167,13 @@ def total(rows: Sequence[Forecast], frames_per_s: float | None) -> str:
         text += f", {plural(skipped, 'log')} without a video skipped"
     if frames_per_s is None:
         return text
+    speed = f"{frames_per_s:,.{0 if frames_per_s >= 10 else 1}f} frames/s"
     hours = sum(row.seconds or 0 for row in good) / 3600
     return (
         f"{text}; {plural(frames, 'frame')}, {hours:.2f} h of video,"
         f" {_size(sum(row.feature_bytes or 0 for row in good))} of features; about"
         f" {time_left(frames / frames_per_s)} for one extracting process like this machine's"
-        f" ({frames_per_s:.3g} frames/s, decoding and start not counted)"
+        f" ({speed}, decoding and start not counted)"
     )
 
 

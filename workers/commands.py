@@ -28,6 +28,7 @@ from playmill.options import Wanted, takes_config
 from playmill.phrases import plural
 from playmill.recording import discover
 from playmill.refusals import forget as forget_refusals
+from playmill.roots import Roots
 from playmill.store import Store
 from tasks import app as tasks_app
 from tasks import broker
@@ -98,11 +99,13 @@ def run(
     store = Store(datasets / STORE_NAME)
     with locked(store.root), _interruptible():
         config = replace(wanted.config, weights_digest=_keep_weights(store, wanted.weights))
-        mill = LocalMill(datasets, num_workers=num_workers, device=config.device_class)
-        requests = [make_request(path, config, mill.settings.roots) for path in found]
+        roots = Roots.whole_machine()
+        requests = [make_request(path, config, roots) for path in found]
         for request in requests:
             submit_request(store, request, datasets=datasets)
         job_ids = [request.job_id for request in requests]
+        # Last, and used at once: what it makes goes when its block ends.
+        mill = LocalMill(datasets, num_workers=num_workers, device=config.device_class)
         names = _names(store, job_ids)
         interrupted = False
         with mill:

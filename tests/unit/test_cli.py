@@ -126,6 +126,27 @@ def test_wrong_usage_is_told_before_anything_starts(
     assert not (places / "datasets" / ".playmill").exists()
 
 
+def test_a_run_that_is_refused_leaves_no_temporary_folder(
+    playmill: Command, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = places / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    ended = playmill("run", places / "session", "--datasets", places / "d", "--policy", "line")
+    assert (ended.status, list(scratch.iterdir())) == (2, [])
+    assert "'line' makes no sense" in ended.err
+
+
+def test_formats_lists_a_reader_that_says_nothing_of_itself(
+    playmill: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent:
+        pass
+
+    monkeypatch.setattr("playmill.inputs.readers", lambda: {"silent": Silent()})
+    assert playmill("formats").out == "silent\n"
+
+
 @pytest.mark.parametrize("as_json", [True, False], ids=["json", "text"])
 @pytest.mark.parametrize("command", ["plan", "run"])
 def test_a_log_without_a_video_is_told_and_fails_nothing(

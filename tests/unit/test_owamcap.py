@@ -318,7 +318,7 @@ class TestClock:
         assert abs(found.pts_zero_us - (BASE_US + 100_000)) <= 1
         assert found.warnings[:2] == (
             "2 messages about frames cannot be read",
-            "1 of 12 frame stamps are of no frame of the video",
+            "of no frame of the video: 1 of 12 frame stamps",
         )
 
     def test_without_stamps_and_marks_there_is_no_clock(self, tmp_path) -> None:
