@@ -132,7 +132,7 @@ class NightReport:
                 f"{self.hours:.2f} h of video, {plural(self.frames, 'frame')} in {hours:.2f} h"
                 f" ({self.frames_per_s:.1f} frames/s)"
             )
-        lines += [f"inbox {inbox}: nothing in it" for inbox, n in self.found.items() if not n]
+        lines += [f"inbox {inbox}: no recording in it" for inbox, n in self.found.items() if not n]
         lines += [f"problem: {_shown(problem)}" for problem in self.problems]
         for state in (*ENDINGS[1:], "removed", ENDINGS[0]):
             for row in self.rows(state):
