@@ -50,6 +50,7 @@ def _about(dataset: Dataset) -> dict[str, Any]:
             if name != "report"
         },
         "keys": _presses(dataset, dataset.key_names, "key_presses"),
+        "w3c_codes": dict(zip(dataset.key_names, dataset.w3c_codes, strict=True)),
         "buttons": _presses(dataset, dataset.button_names, "button_presses"),
         "axes": list(dataset.axis_names),
         "masks": _masks(dataset),
@@ -139,8 +140,8 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("sync", f"policy {sync['policy']}, window {window}, latency {sync['latency_ms']:g} ms"),
         ("", f"{plural(sync['assigned'], 'event')} assigned, {sync['unassigned']:,} unassigned"),
         ("", _ignored_line(sync)),
-        ("keys", _presses_line(about["keys"])),
-        ("buttons", _presses_line(about["buttons"])),
+        ("keys", _presses_line(about["keys"], about["w3c_codes"])),
+        ("buttons", _presses_line(about["buttons"], {})),
         *([("axes", ", ".join(about["axes"]))] if about["axes"] else []),
         *([("masks", _masks_line(about["masks"]))] if about["masks"] else []),
         *_report_lines(about["report"]),
@@ -194,10 +195,18 @@ def _ignored_line(sync: dict[str, Any]) -> str:
     )
 
 
-def _presses_line(presses: dict[str, int]) -> str:
-    shown = [f"{name} {count:,}" for name, count in list(presses.items())[:MAX_NAMES]]
+def _presses_line(presses: dict[str, int], codes: dict[str, str]) -> str:
+    shown = [
+        f"{_named(name, codes.get(name, ''))} {count:,}"
+        for name, count in list(presses.items())[:MAX_NAMES]
+    ]
     rest = len(presses) - len(shown)
     return ", ".join([*shown, *([f"... {rest} more"] if rest else [])]) or "none"
+
+
+def _named(name: str, code: str) -> str:
+    """Return a key's name, with its code where it is the number of a virtual key."""
+    return f"{name} ({code})" if code and name.isdecimal() and code != f"Digit{name}" else name
 
 
 def _masks_line(masks: dict[str, int]) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,15 @@ def test_many_names_and_warnings_are_cut_short(tmp_path: Path) -> None:
     text = describe(DataStorage(tmp_path).write(content))
     assert "... 18 more" in text
     assert "... and 12 more" in text
+
+
+def test_keys_that_are_numbers_are_named(tmp_path: Path) -> None:
+    events = make_events(range(10**9, 10**9 + 6), keys=["84", "1"])
+    codes = tuple({"84": "KeyT", "1": "Digit1"}[name] for name in events.codes[:2])
+    events = replace(events, w3c_codes=(*codes, *[""] * (len(events.codes) - 2)))
+    path = DataStorage(tmp_path).write(make_content(5, events=events))
+    assert "84 (KeyT) " in describe(path)
+    assert "(Digit1)" not in describe(path)
 
 
 def test_names_cannot_write_to_the_terminal(tmp_path: Path) -> None:
