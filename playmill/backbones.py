@@ -5,7 +5,6 @@ Importing this module imports no torch; building a backbone does.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from playmill.errors import EncoderError, EncoderUnavailable, UsageError
+from playmill.phrases import suggestion
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -324,12 +324,6 @@ def without_head(module: nn.Module, *, encoder: str) -> nn.Module:
         "it has no head under the names fc, classifier, head or heads",
         "Wrap it in a factory of your own: package.module:factory.",
     )
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return ' (did you mean ...?)' for the nearest of `known`, or ''."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _library(module: str, encoder: str) -> Any:

@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 try:
     import typer
@@ -17,6 +17,9 @@ except ImportError:  # the library was installed without its dependencies
 from playmill import __version__
 from playmill.errors import DatasetError, PlaymillError, UsageError
 from playmill.options import Wanted, takes_config
+
+if TYPE_CHECKING:
+    from playmill.lone_logs import LoneLog
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -123,38 +126,31 @@ def plan(
     wanted: Wanted,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:
-    """Say what a run would do, and cost; decodes nothing."""
+    """Say what a run would do, and cost; exit status 1 if a recording would fail.
+
+    Reads videos and logs whole, decodes nothing.
+    """
     from playmill.recording import discover
 
-    found = list(discover(paths))
+    lone: list[LoneLog] = []
+    found = list(discover(paths, tell=lone.append))
     try:
-        from playmill.forecast import forecast, frames_per_second
+        from playmill import forecast
     except ImportError as error:
         raise UsageError(f"plan needs the extra `extract`: {error}") from error
-    rows = forecast(found, wanted.config, weights=wanted.weights)
+    rows = forecast.forecast(found, wanted.config, weights=wanted.weights)
+    rows += map(forecast.Forecast.of_lone_log, lone)
     if as_json:
         print(json.dumps([row.to_json() for row in rows]))
-        return
-    for row in rows:
-        if row.error is not None:
-            print(f"{row.recording}: would fail: {row.error}")
-            continue
-        size = (row.feature_bytes or 0) / 1e6
-        print(
-            f"{row.recording}: session {row.session_id}, {row.frames} frames,"
-            f" {row.seconds:.1f} s, {row.chunks} chunks, {size:.1f} MB of features"
-        )
-        for warning in row.warnings:
-            print(f"  warning: {warning}")
-    good = [row for row in rows if row.error is None]
-    frames = sum(row.frames or 0 for row in good)
-    rate = frames_per_second(wanted.config, weights=wanted.weights) if good else 1.0
-    print(
-        f"{len(good)} recordings would be made, {len(rows) - len(good)} would fail;"
-        f" {frames} frames, {sum(row.seconds or 0 for row in good) / 3600:.2f} h,"
-        f" {sum(row.feature_bytes or 0 for row in good) / 1e9:.3f} GB;"
-        f" about {frames / rate / 3600:.2f} h with one such worker ({rate:.0f} frames/s)"
-    )
+    else:
+        for line in forecast.outlook(rows):
+            print(line)
+        rate = None
+        if any(row.frames for row in rows):
+            rate = forecast.frames_per_second(wanted.config, weights=wanted.weights)
+        print(forecast.total(rows, rate))
+    if any(row.error is not None for row in rows):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -163,7 +159,9 @@ def formats() -> None:
     from playmill.inputs import readers
 
     for name, reader in readers().items():
-        typer.echo(f"{name:20} {(type(reader).__doc__ or '').strip().splitlines()[0]}")
+        # A package's reader may say nothing of itself.
+        says = (type(reader).__doc__ or "").strip().partition("\n")[0]
+        print(f"{name:20} {says}".rstrip())
 
 
 @app.command()

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from playmill.errors import UsageError
+from playmill.phrases import suggestion
 
 Policy = Literal["following", "preceding", "nearest", "window", "line"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -94,8 +95,12 @@ class PipelineConfig:
         ):
             value = getattr(self, name)
             if value not in allowed:
-                choice = ", ".join(item for item in allowed if item != READER_POLICY)
-                raise UsageError(f"unknown {name} {value!r}; choose one of {choice}")
+                # The other two are not for people: they come from a recording's format.
+                choice = [item for item in allowed if item not in (READER_POLICY, LINE_POLICY)]
+                raise UsageError(
+                    f"unknown {name} {value!r}{suggestion(str(value), choice)};"
+                    f" choose one of {', '.join(choice)}"
+                )
         for name in ("batch_size", "num_threads", "chunk_frames"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")

@@ -20,9 +20,9 @@ from playmill.backbones import (
     Preprocessing,
     Timm,
     Torchvision,
-    suggestion,
 )
 from playmill.errors import EncoderError, UsageError
+from playmill.phrases import suggestion
 
 if TYPE_CHECKING:
     import torch

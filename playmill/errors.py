@@ -14,6 +14,7 @@ PlaymillError
 |  +- EncoderUnavailable this host does not have them            -> leave it to another host
 +- DecoderDied       the decoding process crashed or hung        -> retry the chunk, bounded
 +- PartError         a stored part is missing or damaged         -> redo that chunk
++- DiskFull          a folder cannot take more                  -> retry, bounded; make room
 +- DatasetError      the HDF5 file is not what schema.py says    -> fail, keep the parts
 (Anything else is a bug or a passing fault: OSError, out of memory, lost connection -> retry.)
 
@@ -143,6 +144,26 @@ class PartError(PlaymillError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
+
+
+class DiskFull(PlaymillError):
+    """The disk of a folder is full, or the quota there is used up.
+
+    Args:
+        path: the folder.
+        free: how much room there is now.
+        reason: the system's words.
+    """
+
+    def __init__(self, path: str, free: str, reason: str) -> None:
+        super().__init__(path, free, reason)
+        self.path, self.free, self.reason = path, free, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: the disk is full ({self.free} free now; {self.reason}). Make room there,"
+            " then run or submit the recording again: what is finished is kept."
+        )
 
 
 class DatasetError(PlaymillError):

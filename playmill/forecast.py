@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,20 @@ import numpy as np
 
 from playmill import encoders
 from playmill.config import PipelineConfig
+from playmill.consolidation import read_events
 from playmill.decode_process import DecodeProcess
 from playmill.errors import DecoderDied, RecordingError
-from playmill.manifest import make_manifest
+from playmill.frame_processor import FrameProcessor
+from playmill.labels import check_overlap
+from playmill.lone_logs import LoneLog
+from playmill.manifest import Manifest, make_manifest
+from playmill.phrases import plural, time_left
 from playmill.plan import frame_times_us
-from playmill.recording import read_recording
+from playmill.recording import Recording, read_recording
 from playmill.roots import Roots
+
+MEASURED_S = 1.0
+"""The backbone is measured for so long at least: a single batch says little."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,10 +40,19 @@ class Forecast:
     seconds: float | None = None
     """From the first frame to the last."""
     chunks: int | None = None
+    events: int | None = None
+    """Of the input log; 0 without one."""
     feature_bytes: int | None = None
     warnings: tuple[str, ...] = ()
     error: str | None = None
     """Why it would fail, as far as that shows without decoding."""
+    skipped: str | None = None
+    """Why it is no recording, though it looks as if it belonged to one."""
+
+    @classmethod
+    def of_lone_log(cls, lone: LoneLog) -> Forecast:
+        """Return what would become of a log without a video: nothing."""
+        return cls(recording=str(lone.path), skipped=lone.why)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object with every key."""
@@ -44,9 +62,11 @@ class Forecast:
 def forecast(
     paths: Iterable[Path], config: PipelineConfig, *, weights: Path | None = None
 ) -> list[Forecast]:
-    """Index and plan each recording; decode nothing."""
+    """Index and plan each recording, and read its log; decode nothing.
+
+    A log is read whole, as its video is to be digested: what is wrong with either shows.
+    """
     encoder = encoders.describe(config.encoder, weights)
-    dim = encoder.feature_dim or 0
     roots = Roots.whole_machine()
     found = []
     with DecodeProcess() as decoder:
@@ -56,42 +76,106 @@ def forecast(
                 recording = read_recording(path, identity=roots.locate(path).path, config=config)
                 session_id = recording.session_id
                 manifest = make_manifest(recording, config, index=decoder.index, encoder=encoder)
-            except (RecordingError, DecoderDied) as error:
+                found.append(_of(recording, manifest, dim=encoder.feature_dim or 0))
+            except (RecordingError, DecoderDied, OSError) as error:
                 failed = Forecast(recording=str(path), session_id=session_id, error=str(error))
                 found.append(failed)
-                continue
-            ends = np.array([manifest.chunks[0].start_pts, manifest.chunks[-1].stop_pts - 1])
-            first, last = frame_times_us(ends, time_base=manifest.time_base, pts_zero_us=0)
-            found.append(
-                Forecast(
-                    recording=str(path),
-                    session_id=session_id,
-                    frames=manifest.num_frames,
-                    seconds=round((int(last) - int(first)) / 1e6, 3),
-                    chunks=len(manifest.chunks),
-                    feature_bytes=manifest.num_frames * dim * 2,
-                    warnings=manifest.warnings,
-                )
-            )
     return found
 
 
+def _of(recording: Recording, manifest: Manifest, *, dim: int) -> Forecast:
+    """Return the forecast of a recording that can be planned.
+
+    Raises:
+        RecordingError: its log cannot be read, or has no event within the video.
+    """
+    ends = np.array([manifest.chunks[0].start_pts, manifest.chunks[-1].stop_pts - 1])
+    ends_us = frame_times_us(ends, time_base=manifest.time_base, pts_zero_us=manifest.pts_zero_us)
+    events = read_events(recording, manifest)
+    overlap = check_overlap(
+        str(recording.log),
+        events,
+        ends_us,
+        window_us=manifest.config.window_us,
+        latency_us=manifest.config.latency_us,
+    )
+    return Forecast(
+        recording=str(recording.path),
+        session_id=recording.session_id,
+        frames=manifest.num_frames,
+        seconds=round((int(ends_us[1]) - int(ends_us[0])) / 1e6, 3),
+        chunks=len(manifest.chunks),
+        events=len(events),
+        feature_bytes=manifest.num_frames * dim * 2,
+        warnings=(*manifest.warnings, *overlap),
+    )
+
+
 def frames_per_second(config: PipelineConfig, *, weights: Path | None = None) -> float:
-    """Measure the backbone on this machine, on two batches of black pictures.
+    """Measure the backbone on this machine, on black pictures, as one extracting process runs it.
 
     Decoding is not measured; on most machines it costs less than the backbone, beside it.
     """
-    from playmill.frame_processor import FrameProcessor
-
     processor = FrameProcessor.from_encoder(
         encoders.load(config.encoder, weights, device=config.device_class),
         precision=config.precision,
         batch_size=config.batch_size,
-        num_threads=config.num_threads,
+        num_threads=1,
     )
     batch = np.zeros((config.batch_size, *processor.model_input_size, 3), np.uint8)
-    processor.extract(batch)
-    started = time.perf_counter()
-    for _ in range(2):
-        processor.extract(batch)
-    return 2 * config.batch_size / (time.perf_counter() - started)
+    num_passes = config.num_passes if processor.reentrant else 1
+    with ThreadPoolExecutor(num_passes) as pool:
+        # The first pass of each thread is slower than all that follow.
+        list(pool.map(processor.extract, [batch] * num_passes))
+        num_batches, started = 0, time.perf_counter()
+        while (spent_s := time.perf_counter() - started) < MEASURED_S:
+            list(pool.map(processor.extract, [batch] * num_passes))
+            num_batches += num_passes
+    return num_batches * config.batch_size / spent_s
+
+
+def outlook(rows: Iterable[Forecast]) -> Iterator[str]:
+    """Yield lines for people: one for each row, and its warnings."""
+    for row in rows:
+        if row.skipped is not None:
+            yield f"{row.recording}: skipped: {row.skipped}"
+        elif row.error is not None:
+            yield f"{row.recording}: would fail: {row.error}"
+        else:
+            yield (
+                f"{row.recording}: session {row.session_id}, {plural(row.frames or 0, 'frame')},"
+                f" {row.seconds:.1f} s, {plural(row.chunks or 0, 'chunk')},"
+                f" {plural(row.events or 0, 'event')}, {_size(row.feature_bytes or 0)} of features"
+            )
+        yield from (f"  warning: {warning}" for warning in row.warnings)
+
+
+def total(rows: Sequence[Forecast], frames_per_s: float | None) -> str:
+    """Return the sum of all rows in a sentence.
+
+    Args:
+        frames_per_s: what one extracting process does; None where nothing is to be done.
+    """
+    good = [row for row in rows if row.frames is not None]
+    frames = sum(row.frames or 0 for row in good)
+    skipped = sum(row.skipped is not None for row in rows)
+    text = (
+        f"{plural(len(good), 'recording')} would be made,"
+        f" {len(rows) - len(good) - skipped} would fail"
+    )
+    if skipped:
+        text += f", {plural(skipped, 'log')} without a video skipped"
+    if frames_per_s is None:
+        return text
+    speed = f"{frames_per_s:,.{0 if frames_per_s >= 10 else 1}f} frames/s"
+    hours = sum(row.seconds or 0 for row in good) / 3600
+    return (
+        f"{text}; {plural(frames, 'frame')}, {hours:.2f} h of video,"
+        f" {_size(sum(row.feature_bytes or 0 for row in good))} of features; about"
+        f" {time_left(frames / frames_per_s)} for one extracting process like this machine's"
+        f" ({speed}, decoding and start not counted)"
+    )
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from playmill.errors import UsageError
 from playmill.jobs import Request
+from playmill.lone_logs import LoneLog
 from playmill.recording import discover
 
 TEMPORARY_SUFFIXES = (
@@ -41,6 +42,12 @@ class Findings:
     """What is new or changed and not finished: recording and reason."""
     problems: list[str] = field(default_factory=list)
     """What a person should mend."""
+
+    def add_lone(self, lone: LoneLog) -> None:
+        """Note a log that no video lies beside, yet, unless another inbox has it."""
+        entry = (str(lone.path), lone.why)
+        if entry not in self.skipped:
+            self.skipped.append(entry)
 
 
 def look(
@@ -97,7 +104,7 @@ def _search(inbox: Path, skip: Iterable[Path], findings: Findings) -> list[Path]
         findings.problems.append(f"inbox {inbox}: the folder may not be read")
     else:
         try:
-            return list(discover([inbox], skip=skip))
+            return list(discover([inbox], skip=skip, tell=findings.add_lone))
         except UsageError:  # an empty inbox is as good as any
             pass
     return []

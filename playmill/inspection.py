@@ -10,6 +10,7 @@ import numpy as np
 from playmill import schema
 from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError
+from playmill.phrases import plural
 
 MAX_NAMES = 12
 """Keys and buttons that `describe` lists, the most pressed first."""
@@ -49,6 +50,7 @@ def _about(dataset: Dataset) -> dict[str, Any]:
             if name != "report"
         },
         "keys": _presses(dataset, dataset.key_names, "key_presses"),
+        "w3c_codes": dict(zip(dataset.key_names, dataset.w3c_codes, strict=True)),
         "buttons": _presses(dataset, dataset.button_names, "button_presses"),
         "axes": list(dataset.axis_names),
         "masks": _masks(dataset),
@@ -61,12 +63,13 @@ def _about(dataset: Dataset) -> dict[str, Any]:
 def _frames(dataset: Dataset) -> dict[str, Any]:
     times, flags = dataset.timestamps_us, dataset.flags
     intervals = np.diff(times)
-    middle = float(np.median(intervals)) if len(intervals) else None
+    span_us = int(times[-1]) - int(times[0])
     return {
         "count": len(dataset),
         "first_us": int(times[0]),
         "last_us": int(times[-1]),
-        "fps": round(1e6 / middle, 3) if middle else None,
+        "fps": round(1e6 * len(intervals) / span_us, 3) if span_us else None,
+        "median_interval_us": float(np.median(intervals)) if len(intervals) else None,
         "longest_gap_us": int(intervals.max()) if len(intervals) else None,
         "valid": int(np.count_nonzero(dataset.actions("valid"))),
         "flags": {
@@ -135,10 +138,10 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
         *([("images", " x ".join(map(str, about["images"])))] if about["images"] else []),
         ("inputs", _inputs_line(inputs)),
         ("sync", f"policy {sync['policy']}, window {window}, latency {sync['latency_ms']:g} ms"),
-        ("", f"{sync['assigned']:,} events assigned, {sync['unassigned']:,} unassigned"),
+        ("", f"{plural(sync['assigned'], 'event')} assigned, {sync['unassigned']:,} unassigned"),
         ("", _ignored_line(sync)),
-        ("keys", _presses_line(about["keys"])),
-        ("buttons", _presses_line(about["buttons"])),
+        ("keys", _presses_line(about["keys"], about["w3c_codes"])),
+        ("buttons", _presses_line(about["buttons"], {})),
         *([("axes", ", ".join(about["axes"]))] if about["axes"] else []),
         *([("masks", _masks_line(about["masks"]))] if about["masks"] else []),
         *_report_lines(about["report"]),
@@ -154,10 +157,14 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _frames_line(frames: dict[str, Any]) -> str:
     seconds = (frames["last_us"] - frames["first_us"]) / 1e6
-    rate = f", {frames['fps']:g} frames/s" if frames["fps"] else ""
-    gap = frames["longest_gap_us"]
-    longest = f", longest gap {gap / 1000:g} ms" if gap else ""
-    return f"{frames['count']:,} in {seconds:,.3f} s{rate}{longest}"
+    text = f"{frames['count']:,} in {seconds:,.3f} s"
+    if not frames["fps"]:
+        return text
+    return (
+        f"{text}, {frames['fps']:g} frames/s;"
+        f" {frames['median_interval_us'] / 1000:g} ms from one to the next (median; longest"
+        f" {frames['longest_gap_us'] / 1000:g} ms)"
+    )
 
 
 def _flags_line(frames: dict[str, Any]) -> str:
@@ -174,27 +181,36 @@ def _inputs_line(inputs: dict[str, Any]) -> str:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in inputs["by_kind"].items())
     rejected = inputs["rejected_lines"]
     return (
-        f"{inputs['events']:,} events"
+        plural(inputs["events"], "event")
         + (f": {kinds}" if kinds else "")
-        + (f"; {rejected:,} lines rejected" if rejected else "")
+        + (f"; {plural(rejected, 'line')} rejected" if rejected else "")
     )
 
 
 def _ignored_line(sync: dict[str, Any]) -> str:
     return (
-        f"{sync['duplicates']:,} duplicate lines, {sync['auto_repeats']:,} auto-repeats, "
-        f"{sync['orphan_releases']:,} orphan releases"
+        f"{plural(sync['duplicates'], 'duplicate line')},"
+        f" {plural(sync['auto_repeats'], 'auto-repeat')},"
+        f" {plural(sync['orphan_releases'], 'orphan release')}"
     )
 
 
-def _presses_line(presses: dict[str, int]) -> str:
-    shown = [f"{name} {count:,}" for name, count in list(presses.items())[:MAX_NAMES]]
+def _presses_line(presses: dict[str, int], codes: dict[str, str]) -> str:
+    shown = [
+        f"{_named(name, codes.get(name, ''))} {count:,}"
+        for name, count in list(presses.items())[:MAX_NAMES]
+    ]
     rest = len(presses) - len(shown)
     return ", ".join([*shown, *([f"... {rest} more"] if rest else [])]) or "none"
 
 
+def _named(name: str, code: str) -> str:
+    """Return a key's name, with its code where it is the number of a virtual key."""
+    return f"{name} ({code})" if code and name.isdecimal() and code != f"Digit{name}" else name
+
+
 def _masks_line(masks: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,} frames" for name, count in masks.items())
+    return ", ".join(f"{name} {plural(count, 'frame')}" for name, count in masks.items())
 
 
 def _report_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -211,13 +227,13 @@ def _report_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     outside = report.get("outside")
     if outside and any(outside.values()):
         lines.append(
-            f"{outside['before_first_frame']:,} events before the first frame,"
+            f"{plural(outside['before_first_frame'], 'event')} before the first frame,"
             f" {outside['after_last_frame']:,} after the last"
         )
     if clock:
         residual = clock["residual_ms"]
         lines.append(
-            f"clock by {clock['source']}: {clock['samples']:,} samples, drift"
+            f"clock by {clock['source']}: {plural(clock['samples'], 'sample')}, drift"
             f" {clock['drift_ppm']:+.1f} ppm, residual {residual['p50']:g} ms (median; p95"
             f" {residual['p95']:g}, max {residual['max']:g})"
         )

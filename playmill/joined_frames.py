@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from playmill.errors import ClockError, CorruptVideo
 from playmill.jobs import Commit
 from playmill.manifest import Manifest
+from playmill.phrases import plural
 from playmill.plan import frame_times_us
 from playmill.schema import frame_flag
 
@@ -47,7 +48,7 @@ def join_frames(manifest: Manifest, commits: Sequence[Commit]) -> Frames:
         raise CorruptVideo(
             manifest.video_name,
             "",
-            f"no frame that can be decoded ({manifest.num_frames} packets)",
+            f"no frame that can be decoded ({plural(manifest.num_frames, 'packet')})",
             "at least one",
             "The video is damaged beyond use; record or copy it again.",
         )
@@ -69,7 +70,9 @@ def join_frames(manifest: Manifest, commits: Sequence[Commit]) -> Frames:
     flags, times = flags[keep], times[keep]
     dropped = len(keep) - len(times)
     warnings = (
-        (f"{dropped} frames left out: same microsecond as an earlier one",) if dropped else ()
+        (f"{plural(dropped, 'frame')} left out: same microsecond as an earlier one",)
+        if dropped
+        else ()
     )
     return Frames(
         pts=pts[keep],

@@ -23,6 +23,7 @@ from playmill.inputs.events import InputEvents
 from playmill.inputs.stop_chord import chord_names, without_stop_chord
 from playmill.lag import LagEstimate, estimate_lag
 from playmill.manifest import DEFAULT_WINDOW_US
+from playmill.phrases import plural
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -183,7 +184,7 @@ def check_overlap(
             "Check video.pts_zero_us and the log's clock: they must be one clock.",
         )
     if 2 * inside < len(events):
-        return (f"only {inside} of {len(events)} events fall into the video",)
+        return (f"only {inside:,} of {plural(len(events), 'event')} fall into the video",)
     return ()
 
 
@@ -214,9 +215,9 @@ def _warnings(
         )
     if chord and not config.trim_stop_chord:
         warnings.append(
-            f"the log ends with {', '.join(chord)} held, which stopped the recorder;"
+            f"the log ends with {' + '.join(chord)} held, which stopped the recorder;"
             " --trim-stop-chord keeps them out of /actions"
         )
     if events.rejected.total:
-        warnings.append(f"{events.rejected.total} lines of the input log are no events")
+        warnings.append(events.rejected.sentence())
     return warnings

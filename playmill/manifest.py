@@ -18,6 +18,7 @@ from playmill.config import LINE_POLICY, READER_POLICY, READER_WINDOW, PipelineC
 from playmill.encoders import EncoderSpec
 from playmill.errors import ClockError, SourceChanged
 from playmill.inputs import Anchor, reader_for
+from playmill.phrases import plural
 from playmill.plan import Chunk, cut, plan_digest
 from playmill.recording import Recording
 from playmill.schema import SCHEMA_VERSION
@@ -244,7 +245,9 @@ def make_manifest(
     anchor = _anchor(recording, video)
     chunks = cut(video, target_frames=config.chunk_frames)
     repeated = int((~video.discard).sum()) - sum(chunk.num_frames for chunk in chunks)
-    warnings = (f"{repeated} packets have the time of another; one frame of each time is kept",)
+    warnings = (
+        f"{plural(repeated, 'packet')} with the time of another; one frame of each time is kept",
+    )
     return Manifest(
         session_id=recording.session_id,
         video_name=recording.source.name,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from playmill.jobs import Request
+from playmill.phrases import plural
 from playmill.store import Store
 
 Ending = Literal["published", "failed", "cancelled", "removed"]
@@ -121,21 +122,22 @@ class NightReport:
         counts = [f"{len(self.rows(state))} {state}" for state in ENDINGS]
         lines = [
             f"Nightly run of {_iso(self.nominal_s)}",
-            f"{sum(self.found.values())} recordings found, {self.known} of them known;"
+            f"{plural(sum(self.found.values()), 'recording')} found, {self.known} of them known;"
             f" {len(self.jobs) + len(self.skipped)} new or changed, {len(self.jobs)} submitted:"
             f" {', '.join(counts)}",
         ]
         if self.frames_per_s is not None:
             hours = (self.ended_s - self.started_s) / 3600
             lines.append(
-                f"{self.hours:.2f} h of video, {self.frames} frames in {hours:.2f} h"
+                f"{self.hours:.2f} h of video, {plural(self.frames, 'frame')} in {hours:.2f} h"
                 f" ({self.frames_per_s:.1f} frames/s)"
             )
-        lines += [f"inbox {inbox}: nothing in it" for inbox, n in self.found.items() if not n]
+        lines += [f"inbox {inbox}: no recording in it" for inbox, n in self.found.items() if not n]
         lines += [f"problem: {_shown(problem)}" for problem in self.problems]
         for state in (*ENDINGS[1:], "removed", ENDINGS[0]):
             for row in self.rows(state):
-                what = row.error if state != "published" else f"{row.frames} frames, {row.dataset}"
+                made = f"{plural(row.frames, 'frame')}, {row.dataset}"
+                what = made if state == "published" else row.error
                 lines.append(_shown(f"{state}: {row.recording}: {what}"))
         lines += [_shown(f"left for another night: {name}: {why}") for name, why in self.skipped]
         return "\n".join(lines) + "\n"

@@ -42,8 +42,13 @@ class Wanted:
     weights: Path | None
 
 
-def parse_ms(text: str, *, option: str) -> int:
-    """Read milliseconds, to the microsecond, as integer microseconds."""
+def parse_ms(text: str, *, option: str, word: str) -> int:
+    """Read milliseconds, to the microsecond, as integer microseconds.
+
+    Args:
+        option: its name, for messages.
+        word: what may be given in place of a number.
+    """
     try:
         value = Decimal(text)
         if abs(value) <= MAX_MS and value == round(value, 3):
@@ -51,7 +56,8 @@ def parse_ms(text: str, *, option: str) -> int:
     except ArithmeticError:  # no number, or none that arithmetic can be done with
         pass
     raise UsageError(
-        f"{option} is {text!r}; give milliseconds, with at most three decimals, up to {MAX_MS}"
+        f"{option} is {text!r}; give milliseconds, with at most three decimals and without a unit,"
+        f" up to {MAX_MS}, or {word}"
     )
 
 
@@ -209,14 +215,14 @@ def read_changes(
 
 
 def _parse_window(text: str) -> int | None:
-    window_us = None if text == "none" else parse_ms(text, option="--window-ms")
+    window_us = None if text == "none" else parse_ms(text, option="--window-ms", word="none")
     if window_us is not None and window_us < 0:
         raise UsageError(f"--window-ms is {text}; it must be 0 or more, or none")
     return window_us
 
 
 def _parse_latency(text: str) -> int:
-    return 0 if text == "auto" else parse_ms(text, option="--latency-ms")
+    return 0 if text == "auto" else parse_ms(text, option="--latency-ms", word="auto")
 
 
 def takes_config(

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from playmill.config import LINE_POLICY, MAX_TIME_US, READER_POLICY, PipelineConfig, digest_of
 from playmill.errors import ClockError, LogError, MissingStream, RecordingError, UsageError
 from playmill.inputs import READERS, Clock, InputReader, LogFiles, reader_for, readers
+from playmill.lone_logs import LOG_SUFFIXES, SESSION_LOG, LoneLog, lone_logs
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,6 @@ _MPEG_LIKE = (".ts", ".m2ts", ".mts", ".mpg", ".mpeg")
 _OTHERS = (".mkv", ".webm", ".avi", ".flv", ".wmv", ".ogv")
 VIDEO_SUFFIXES = frozenset((*_MP4_LIKE, *_MPEG_LIKE, *_OTHERS))
 STILL_FORMATS = ("png", "jpg", "jpeg", "npy")
-LOG_SUFFIXES = (".jsonl", ".csv", ".mcap", ".proto")
-"""Suffixes that say "input log" when they stand behind a bare video's name."""
-
 FOLDER_LOGS = ("inputs.csv", "events.jsonl", "annotation.proto")
 """Names that say "input log" where there is one video in the folder."""
 
@@ -84,12 +82,19 @@ class Recording:
         )
 
 
-def discover(paths: Iterable[Path], *, skip: Iterable[Path] = ()) -> Iterator[Path]:
+def discover(
+    paths: Iterable[Path],
+    *,
+    skip: Iterable[Path] = (),
+    tell: Callable[[LoneLog], object] | None = None,
+) -> Iterator[Path]:
     """Yield the recordings in `paths`, each once, in the order of `paths`, then by name.
 
     A folder with session.json is one recording and is not searched further; a video file
     without one beside it is a recording. Hidden folders and those in `skip` are passed over.
 
+    Args:
+        tell: called, once each, with the input logs of known formats that no video lies beside.
     Raises:
         UsageError: a path does not exist or is no recording, or nothing was found in it.
     """
@@ -97,19 +102,25 @@ def discover(paths: Iterable[Path], *, skip: Iterable[Path] = ()) -> Iterator[Pa
     seen: set[Path] = set()
     for path in paths:
         found = False
-        for recording in _search(path, skipped):
+        for item in _search(path, skipped):
             found = True
-            if recording not in seen:
-                seen.add(recording)
-                yield recording
+            name = item.path if isinstance(item, LoneLog) else item
+            if name in seen:
+                continue
+            seen.add(name)
+            if not isinstance(item, LoneLog):
+                yield item
+            elif tell is not None:
+                tell(item)
         if not found:
             raise UsageError(
-                f"{path}: no recording found in it; a recording is a folder with {SESSION_FILE},"
-                " or a video file (hidden folders and the datasets folder are not searched)"
+                f"{path}: no recording found in it; looked for folders with {SESSION_FILE}, videos"
+                f" ({' '.join(sorted(VIDEO_SUFFIXES))}), and input logs that lack their video"
+                " (hidden folders and the datasets folder are not searched)"
             )
 
 
-def _search(path: Path, skipped: set[Path]) -> Iterator[Path]:
+def _search(path: Path, skipped: set[Path]) -> Iterator[Path | LoneLog]:
     if not os.path.exists(path):
         raise UsageError(f"{path}: there is no such file or folder")
     if path.is_dir():
@@ -120,8 +131,8 @@ def _search(path: Path, skipped: set[Path]) -> Iterator[Path]:
         yield path.resolve()
     else:
         raise UsageError(
-            f"{path}: is no recording; give a folder with {SESSION_FILE}, a video file, or a"
-            " folder to be searched for them"
+            f"{path}: is no recording; give a folder with {SESSION_FILE}, a video file (the log"
+            " beside it is found), or a folder to be searched for them"
         )
 
 
@@ -130,7 +141,7 @@ def _is_session(folder: Path) -> bool:
     return os.path.isfile(folder / SESSION_FILE)
 
 
-def _search_folder(top: Path, skipped: set[Path]) -> Iterator[Path]:
+def _search_folder(top: Path, skipped: set[Path]) -> Iterator[Path | LoneLog]:
     visited = set(skipped)
     waiting = [top]
     while waiting:
@@ -141,24 +152,34 @@ def _search_folder(top: Path, skipped: set[Path]) -> Iterator[Path]:
         if not os.path.isdir(path) or _is_session(path):
             yield path
         else:
-            waiting += reversed(_entries(path))
+            found, logs = _entries(path)
+            waiting += reversed(found)
+            videos = [entry for entry in found if entry.suffix.lower() in VIDEO_SUFFIXES]
+            yield from lone_logs(logs, videos)
 
 
-def _entries(folder: Path) -> list[Path]:
-    """Return the folders and videos in `folder` by name, symbolic links followed."""
+def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the folders and videos in `folder`, and what may be logs, by name.
+
+    Symbolic links are followed.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         log.warning("%s: cannot be searched: %s", folder, error.strerror)
-        return []
-    found = []
+        return [], []
+    found, logs = [], []
     for entry in entries:
+        if entry.name.startswith("."):
+            continue
         path = Path(entry.path)
         is_video = path.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)
         # A link that leads nowhere, or in a circle, is neither.
-        if not entry.name.startswith(".") and (is_video or os.path.isdir(path)):
+        if is_video or os.path.isdir(path):
             found.append(path.resolve() if entry.is_symlink() else path)
-    return found
+        elif path.suffix.lower() in LOG_SUFFIXES:
+            logs.append(path)
+    return found, logs
 
 
 def read_recording(path: Path, *, identity: str, config: PipelineConfig | None = None) -> Recording:
@@ -227,7 +248,7 @@ def _read_bare_video(path: Path, identity: str, config: PipelineConfig) -> Recor
         warnings = ("no input log: the dataset has no events",)
         if pts_zero_us is None:
             warnings += ("no clock: times are those of the video stream, pts 0 at 0 us",)
-    elif log_file.name != "inputs.jsonl":
+    elif log_file.name != SESSION_LOG:
         raise LogError(
             str(path),
             "",
@@ -314,7 +335,7 @@ def _without(metadata: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 def _log_beside(video: Path) -> Path | None:
-    names = ["inputs.jsonl", *(video.stem + suffix for suffix in LOG_SUFFIXES)]
+    names = [SESSION_LOG, *(video.stem + suffix for suffix in LOG_SUFFIXES)]
     if _is_only_video(video):
         names += FOLDER_LOGS
     beside = [video.parent / name for name in names]

@@ -25,6 +25,7 @@ from playmill.errors import CorruptVideo, MissingStream, SourceChanged
 from playmill.inputs import VideoTimes
 from playmill.keyframes import UNIT_RULES, key_reader
 from playmill.missing_pts import NO_TIME, repair_pts
+from playmill.phrases import plural
 from playmill.source_file import READ_BYTES, SourceFile
 
 STILL_NAME = re.compile(r"([0-9]{1,18})\.(png|jpg|jpeg|npy)", re.IGNORECASE | re.ASCII)
@@ -189,7 +190,9 @@ def index_video(source: Path, *, on_progress: Callable[[], None] | None = None) 
         table, marks, warnings = _read_packets(source, container, stream)
         repaired = table["pts"] == NO_TIME
         if repaired.any():
-            warnings.append(f"{int(repaired.sum())} packets have no pts; theirs are interpolated")
+            warnings.append(
+                f"{plural(int(repaired.sum()), 'packet')} without a pts; it is interpolated"
+            )
             table["pts"] = repair_pts(table["pts"], table["dts"])
         codec = stream.codec_context.codec.canonical_name
         missing = _missing_bytes(file)
@@ -247,13 +250,17 @@ def _read_packets(
     except av.FFmpegError as error:
         if not rows:
             raise corrupt(source, "first packet", _reason(error)) from error
-        warnings.append(f"the video breaks off after {len(rows)} packets: {_reason(error)}")
+        warnings.append(
+            f"the video breaks off after {plural(len(rows), 'packet')}: {_reason(error)}"
+        )
     if not rows:
         raise corrupt(source, "", "a video stream without a picture")
     if mismarked:
-        warnings.append(f"{mismarked} packets marked as keyframes are none to start decoding at")
+        warnings.append(
+            f"decoding cannot start at {plural(mismarked, 'packet')} marked as a keyframe"
+        )
     if damaged:
-        warnings.append(f"{damaged} packets are marked as damaged; the file may be cut off")
+        warnings.append(f"{plural(damaged, 'packet')} marked as damaged; the file may be cut off")
     names = ("pts", "dts", "pos", "size", "keyframe", "clean", "discard")
     kinds = (np.int64, np.int64, np.int64, np.int64, np.bool_, np.bool_, np.bool_)
     columns = zip(*rows, strict=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from playmill import failpoints
 from playmill.errors import DatasetError, RecordingError
@@ -15,6 +17,7 @@ from playmill.store import Store
 from tasks import broker, fit
 from tasks.advance import advance
 from tasks.app import settings
+from tasks.full_disk import told_apart
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +91,8 @@ def _try(
         fit.say_no(store, kind, error, place=place)
     except Exception as error:
         log.exception("%s failed in attempt %s", step.name, name, extra=place)
-        store.fail_attempt(step, name, error, hopeless=isinstance(error, HOPELESS))
+        told = told_apart(error, (store.root, settings().datasets, Path(tempfile.gettempdir())))
+        store.fail_attempt(step, name, told, hopeless=isinstance(error, HOPELESS))
         if has_broken_cuda(error):
             # Every later use of the GPU in this process fails too: another one takes its place.
             log.error("this process has lost its GPU: ending, to be replaced")

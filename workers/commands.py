@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -22,9 +23,12 @@ from rich.console import Console
 
 from playmill.errors import PlaymillError, UsageError
 from playmill.jobs import OPEN_STATES, JobFacts, state_of
+from playmill.lone_logs import LoneLog
 from playmill.options import Wanted, takes_config
+from playmill.phrases import plural
 from playmill.recording import discover
 from playmill.refusals import forget as forget_refusals
+from playmill.roots import Roots
 from playmill.store import Store
 from tasks import app as tasks_app
 from tasks import broker
@@ -44,9 +48,9 @@ from workers.mill import (
     locked,
     visible_gpus,
 )
-from workers.outcome import Row, outcome, outcomes, print_json, print_outline, print_rows
+from workers.outcome import Row, outcome, outcomes, print_json, print_outline, print_rows, skipped
 from workers.processes import PROJECT, Process, python_path, worker_command
-from workers.progress import ProgressView
+from workers.progress import ProgressView, names_of
 from workers.supervisor import supervise
 from workers.waiting import Waiting
 
@@ -87,21 +91,22 @@ def run(
     """Make datasets on this machine: a private Redis, worker processes, and nothing left behind."""
     if wanted.config.device_class == "cuda" and not visible_gpus():
         raise UsageError("--device cuda: this machine has no NVIDIA GPU; take --device cpu")
-    found = list(discover(paths, skip=[datasets]))
+    lone: list[LoneLog] = []
+    found = list(discover(paths, skip=[datasets], tell=lone.append))
     datasets = _writable_folder(datasets)
     num_workers = workers or default_workers(wanted.config.device_class, wanted.config.num_threads)
     console = Console(stderr=True)
     store = Store(datasets / STORE_NAME)
     with locked(store.root), _interruptible():
         config = replace(wanted.config, weights_digest=_keep_weights(store, wanted.weights))
-        mill = LocalMill(datasets, num_workers=num_workers, device=config.device_class)
-        requests = [make_request(path, config, mill.settings.roots) for path in found]
+        roots = Roots.whole_machine()
+        requests = [make_request(path, config, roots) for path in found]
         for request in requests:
             submit_request(store, request, datasets=datasets)
         job_ids = [request.job_id for request in requests]
-        names = {
-            request.job_id: _short_name(path) for request, path in zip(requests, found, strict=True)
-        }
+        # Last, and used at once: what it makes goes when its block ends.
+        mill = LocalMill(datasets, num_workers=num_workers, device=config.device_class)
+        names = _names(store, job_ids)
         interrupted = False
         with mill:
             try:
@@ -111,7 +116,7 @@ def run(
                 interrupted = True
                 console.print("stopping after the chunk in hand; interrupt again to stop at once")
                 _stop(mill)
-        rows = list(outcomes(store, job_ids, mill.settings))
+        rows = [*outcomes(store, job_ids, mill.settings), *map(skipped, lone)]
     _finish(rows, as_json=as_json, console=console, interrupted=interrupted)
 
 
@@ -130,10 +135,11 @@ def submit(
     config = replace(wanted.config, weights_digest=_keep_weights(store, wanted.weights))
     for path in paths:
         # Wrong usage is found before anything is submitted.
-        next(discover([path], skip=[settings.datasets]))
+        next(discover([path], skip=[settings.datasets]), None)
+    lone: list[LoneLog] = []
 
     def submitted() -> Iterator[str]:
-        for path in discover(paths, skip=[settings.datasets]):
+        for path in discover(paths, skip=[settings.datasets], tell=lone.append):
             request = make_request(path, config, settings.roots, urgent=urgent)
             submit_request(store, request, datasets=settings.datasets)
             yield request.job_id
@@ -142,14 +148,17 @@ def submit(
     if not wait:
         # One recording at a time: there may be more of them than is good to hold.
         rows = (outcome(store, job_id, settings) for job_id in submitted())
+        # The list of lone logs is full once the recordings are through.
+        more = (skipped(log) for log in lone)
         with _sending_afterwards(store, settings, console):
-            _finish(rows, as_json=as_json, console=console)
+            _finish(chain(rows, more), as_json=as_json, console=console)
         return
     with _sending_afterwards(store, settings, console):
         job_ids = list(submitted())
     with _interruptible():
         _wait(store, settings, job_ids, console)
-    _finish(outcomes(store, job_ids, settings), as_json=as_json, console=console)
+    rows = chain(outcomes(store, job_ids, settings), map(skipped, lone))
+    _finish(rows, as_json=as_json, console=console)
 
 
 @contextmanager
@@ -233,7 +242,8 @@ def watch() -> None:
 
 
 def _names(store: Store, job_ids: Sequence[str]) -> dict[str, str]:
-    return {job_id: _short_name(Path(store.request(job_id).recording.path)) for job_id in job_ids}
+    places = {job_id: store.request(job_id).recording for job_id in job_ids}
+    return names_of({job_id: f"{place.root}/{place.path}" for job_id, place in places.items()})
 
 
 def retry(jobs: Jobs) -> None:
@@ -267,7 +277,7 @@ def reconcile() -> None:
     _, store = _connect()
     with _broker_errors():
         num_jobs, _ = reconcile_store(store)
-    print(f"{num_jobs} open jobs")
+    print(plural(num_jobs, "open job"))
 
 
 def nightly(
@@ -420,7 +430,8 @@ def _find_jobs(store: Store, beginnings: Sequence[str]) -> list[str]:
     for beginning in beginnings:
         matches = [job_id for job_id in known if job_id.startswith(beginning)]
         if len(matches) != 1:
-            raise UsageError(f"{len(matches)} jobs begin with {beginning!r}; `playmill status`")
+            some = plural(len(matches), "job begins", "jobs begin") if matches else "no job begins"
+            raise UsageError(f"{some} with {beginning!r}; `playmill status` lists them")
         found += matches
     return found
 
@@ -446,10 +457,6 @@ def _writable_folder(path: Path) -> Path:
     except OSError as error:
         raise UsageError(f"--datasets {path}: cannot be written: {error.strerror}") from error
     return path.resolve()
-
-
-def _short_name(path: Path) -> str:
-    return path.name or str(path)
 
 
 @contextmanager

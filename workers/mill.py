@@ -68,6 +68,7 @@ class LocalMill:
     def __init__(self, datasets: Path, *, num_workers: int, device: str) -> None:
         self.store = Store(datasets / STORE_NAME)
         self.logs = self.store.root / "logs"
+        redis_server = find_redis_server()  # nothing is made where there is none
         # A unix socket's path may have about 100 characters; the datasets folder's may be longer.
         self._folder = Path(tempfile.mkdtemp(prefix="playmill-"))
         if len(str(self._folder)) > MAX_FOLDER_LENGTH:
@@ -79,7 +80,7 @@ class LocalMill:
         # The children's own litter goes when the folder goes.
         env = {**self.settings.to_env(), "TMPDIR": str(self._folder)}
         self.logs.mkdir(parents=True, exist_ok=True)
-        self._redis = self._process("redis", redis_command(find_redis_server(), self._folder), env)
+        self._redis = self._process("redis", redis_command(redis_server, self._folder), env)
         self._workers = [self._process("cpu", worker_command("cpu", name="cpu"), env)]
         gpus = visible_gpus() if device == "cuda" else []
         for number in range(num_workers):

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from playmill.jobs import OPEN_STATES, state_of
+from playmill.lone_logs import LoneLog
+from playmill.phrases import plural
 from playmill.store import Store
 from tasks import broker
 from tasks.settings import Settings
@@ -20,7 +22,7 @@ from workers.waiting import Waiting
 
 KEYS = (
     *("recording", "session_id", "job_id", "state", "dataset", "frames", "chunks", "chunks_done"),
-    *("events", "unassigned_events", "rejected_lines", "warnings", "error", "waiting"),
+    *("events", "unassigned_events", "rejected_lines", "warnings", "error", "waiting", "skipped"),
 )
 """Keys of one row, always all there, null where unknown."""
 
@@ -79,6 +81,16 @@ def outcome(
     return row
 
 
+def skipped(lone: LoneLog) -> Row:
+    """Return the row of a log without a video, of which nothing is made."""
+    return dict.fromkeys(KEYS) | {
+        "recording": str(lone.path),
+        "state": "skipped",
+        "warnings": [],
+        "skipped": lone.why,
+    }
+
+
 def print_json(rows: Iterable[Row]) -> Counter[str]:
     """Print a JSON list, a row a line, as the rows come; return how many are in each state."""
     states: Counter[str] = Counter()
@@ -104,7 +116,7 @@ def print_outline(rows: Iterable[Row], console: Console) -> Counter[str]:
     print_rows(worth_a_line(), console)
     if states.total() > MAX_ROWS:
         counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
-        console.print(f"{states.total()} recordings: {counts}", highlight=False)
+        console.print(f"{states.total():,} in all: {counts}", highlight=False)
     return states
 
 
@@ -114,10 +126,12 @@ def print_rows(rows: Iterable[Row], console: Console) -> None:
         color = {"published": "green", "failed": "red"}.get(row["state"], "yellow")
         line = Text.assemble((f"{row['state']:13}", color), _shown(row["recording"]))
         if row["frames"] is not None:
-            line.append(f": {row['frames']} frames, {row['events']} events")
-            line.append(f" ({row['unassigned_events']} unassigned) -> {_shown(row['dataset'])}")
+            line.append(f": {plural(row['frames'], 'frame')}, {plural(row['events'], 'event')}")
+            line.append(f" ({row['unassigned_events']:,} unassigned) -> {_shown(row['dataset'])}")
         elif row["state"] in OPEN_STATES and row["chunks"]:
-            line.append(f": {row['chunks_done']} of {row['chunks']} chunks")
+            line.append(f": {row['chunks_done']} of {plural(row['chunks'], 'chunk')}")
+        elif row["skipped"]:
+            line.append(f": {row['skipped']}")
         # Never folded: a path must be there to be copied.
         console.print(line, soft_wrap=True, highlight=False)
         notes = [("error", row["error"])] if row["error"] else []

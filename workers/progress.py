@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from playmill.jobs import OPEN_STATES, JobFacts, State, state_of
+from playmill.phrases import plural, time_left
 
 MAX_BARS = 12
 """Recordings shown at a time; a backlog is shown by its sum."""
+
+
+def names_of(paths: Mapping[str, str]) -> dict[str, str]:
+    """Return short names that tell recordings apart: their paths below what all of them share.
+
+    The last folder that they share stays, so that a lone `video.mp4` says whose it is.
+
+    Args:
+        paths: by job, with slashes.
+    """
+    if not paths:
+        return {}
+    folders = [str(PurePosixPath(path).parent) for path in paths.values()]
+    shared = len(PurePosixPath(os.path.commonpath(folders)).parts)
+    return {
+        job_id: str(PurePosixPath(*PurePosixPath(path).parts[max(shared - 1, 0) :]))
+        for job_id, path in paths.items()
+    }
 
 
 def frames_done(facts: JobFacts) -> tuple[int, int]:
@@ -33,10 +54,11 @@ class ProgressView:
         self._frames: dict[str, tuple[int, int]] = {}
         self._first: dict[str, int] = {}
         self._started: float | None = None
+        self._counted, self._counted_at, self._rate = 0, 0.0, 0.0
         self._bars: dict[str, TaskID] = {}
         self._said: set[str] = set()
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[detail]}"),
             TimeElapsedColumn(),
@@ -70,6 +92,7 @@ class ProgressView:
                 self._states[facts.job_id] = state
                 self._tell(facts, state)
             self._draw(facts, state)
+        self._measure()
         self._progress.update(
             self._total,
             total=sum(total for _, total in self._frames.values()) or None,
@@ -89,21 +112,26 @@ class ProgressView:
     def detail(self) -> str:
         """Return the line under the sum: ended recordings, frames/s, time left."""
         ended = sum(state not in OPEN_STATES for state in self._states.values())
-        text = f"{ended}/{len(self._names)} recordings"
-        rate = self.rate()
-        if not rate:
+        text = f"{ended}/{plural(len(self._names), 'recording')}"
+        if not self._rate:
             return text
         left = sum(total - done for done, total in self._frames.values())
-        return f"{text}, {rate:.1f} frames/s, {time_left(left / rate)} left"
+        left_s = max(0.0, left / self._rate - (time.monotonic() - self._counted_at))
+        return f"{text}, {self._rate:.1f} frames/s, {time_left(left_s)} left"
 
-    def rate(self) -> float:
-        """Return frames/s since the first chunk of this run was worked on."""
+    def _measure(self) -> None:
+        """Take frames/s since the first chunk of this run was begun, at each chunk that ends.
+
+        Between two ends nothing is counted: a rate taken then would fall until the next.
+        """
+        now = time.monotonic()
         done = sum(done - self._first[job_id] for job_id, (done, _) in self._frames.items())
         if self._started is None:
             if any(state == "extracting" for state in self._states.values()):
-                self._started = time.monotonic()
-            return 0.0
-        return done / max(time.monotonic() - self._started, 1e-9)
+                self._started = now
+        elif done > self._counted:
+            self._counted, self._counted_at = done, now
+            self._rate = done / max(now - self._started, 1e-9)
 
     def _tell(self, facts: JobFacts, state: State) -> None:
         if self._console.is_terminal and state in OPEN_STATES:
@@ -124,12 +152,5 @@ class ProgressView:
             self._bars[facts.job_id] = bar
         if bar is not None and facts.plan is not None:
             done, total = self._frames[facts.job_id]
-            chunks = f"{len(facts.committed)}/{len(facts.plan.chunk_frames)} chunks"
+            chunks = f"{len(facts.committed)}/{plural(len(facts.plan.chunk_frames), 'chunk')}"
             self._progress.update(bar, completed=done, total=total, detail=f"{state}, {chunks}")
-
-
-def time_left(seconds: float) -> str:
-    """Write a duration the way people say it: 45 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

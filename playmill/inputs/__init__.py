@@ -19,6 +19,7 @@ from playmill.inputs.p2p import P2pReader
 from playmill.inputs.reader import Anchor, Clock, InputReader, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.vpt import VptReader
 from playmill.inputs.w3c import w3c_code
+from playmill.phrases import suggestion
 
 __all__ = [
     "DEVICES",
@@ -91,5 +92,8 @@ def reader_for(name: str | None) -> InputReader:
     """Return the reader of the log format `name`; raise UsageError for an unknown one."""
     known = readers()
     if name is None or name not in known:
-        raise UsageError(f"no reader is named {name!r}; there are {', '.join(known)}")
+        raise UsageError(
+            f"no reader is named {name!r}{suggestion(name or '', known)};"
+            f" there are {', '.join(known)}"
+        )
     return known[name]

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill.phrases import plural
+
 DEVICES = ("keyboard", "mouse", "gamepad", "other")
 """Names of the values of `InputEvents.device`."""
 KINDS = ("press", "release", "move", "position", "scroll", "axis", "state", "other")
@@ -69,6 +71,19 @@ class RejectedLines:
             raw=np.zeros(0, np.uint8),
             raw_offsets=np.zeros(1, np.int64),
             total=0,
+        )
+
+    def sentence(self) -> str:
+        """Say how many lines there are, what is wrong with the first, and where all are."""
+        first = f"line {self.line[0]}: {self.reason[0]}"
+        if self.total == 1:
+            return (
+                f"1 line of the input log was not understood ({first}); /inputs/rejected_line and"
+                " rejected_reason have it"
+            )
+        return (
+            f"{plural(self.total, 'line')} of the input log were not understood (first {first});"
+            " /inputs/rejected_line and rejected_reason list them"
         )
 
 

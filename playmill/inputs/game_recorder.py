@@ -48,6 +48,7 @@ from playmill.inputs.game_recorder_session import (
 from playmill.inputs.lines import Rejected, log_lines, opening_objects, parse_object, shown
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.windows_keys import w3c_of_vk
+from playmill.phrases import plural
 
 MAX_COUNTS = 1 << 24
 """Largest number of counts: up to here every whole number is exact in float32."""
@@ -283,16 +284,18 @@ def _pts_zero_us(segment: Segment, taken: FrameTimes, pts_us: NDArray[np.int64])
 def _warnings(segment: Segment, taken: FrameTimes, num_frames: int) -> Iterator[str]:
     yield from segment.warnings
     if num_frames != segment.end - segment.start:
-        yield f"{num_frames} frames in a video that should have {segment.end - segment.start}"
+        promised = segment.end - segment.start
+        yield f"{plural(num_frames, 'frame')} in a video that should have {promised:,}"
     if segment.offset:
         yield f"inputs belong to the frame {segment.offset} before their number, as {META} says"
     if segment.dropped:
         yield (
-            f"the recorder lost {segment.dropped} frames: the number that inputs are moved by is"
-            " that of the middle of the recording, and is not exact all the time"
+            f"the recorder lost {plural(segment.dropped, 'frame')}: the number that inputs are"
+            " moved by is that of the middle of the recording, and is not exact all the time"
         )
     if taken.copies:
-        yield f"{taken.copies} frames are copies that the recorder put in for lost ones"
+        copies = plural(taken.copies, "copy", "copies")
+        yield f"{copies} of frames put in by the recorder for lost ones"
 
 
 def _no_times(video: Path) -> ClockError:

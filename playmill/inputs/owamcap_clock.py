@@ -21,6 +21,7 @@ from playmill.frame_stamps import StampCheck, fit_stamps
 from playmill.inputs.lines import Rejected, Rejects, parse_object
 from playmill.inputs.mcap_messages import messages
 from playmill.inputs.reader import Anchor, LogFiles, VideoTimes
+from playmill.phrases import plural
 
 TOPIC = "screen"
 ROUNDING_US = 1_000
@@ -59,11 +60,13 @@ def clock_of(files: LogFiles, video: VideoTimes) -> Anchor | None:
     pts_us, utc_us = stamps.arrays()
     warnings = []
     if stamps.broken:
-        warnings.append(f"{stamps.broken} messages about frames cannot be read")
+        warnings.append(f"{plural(stamps.broken, 'message')} about frames cannot be read")
     known = _known(pts_us, video)
     if len(known) and not known.all():
         strange = int(np.count_nonzero(~known))
-        warnings.append(f"{strange} of {len(known)} frame stamps are of no frame of the video")
+        warnings.append(
+            f"of no frame of the video: {strange} of {plural(len(known), 'frame stamp')}"
+        )
     check, fit = fit_stamps(utc_us[known], pts_us[known], source="frame stamps")
     finding, stamped_us = _stamp_anchor(check)
     warnings += [finding] if finding else []
@@ -80,7 +83,7 @@ def clock_of(files: LogFiles, video: VideoTimes) -> Anchor | None:
         raise ClockError(
             str(files.log),
             f"topic {TOPIC}",
-            f"{len(known)} frame stamps, none of a frame of {files.video.name}",
+            f"{plural(len(known), 'frame stamp')}, none of a frame of {files.video.name}",
             "the log of this video",
             "Put the video beside it that was recorded with it, or give --pts-zero-us.",
         )

@@ -47,6 +47,7 @@ from playmill.inputs.p2p_messages import (
 from playmill.inputs.protobuf_wire import field_span
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.w3c import w3c_code
+from playmill.phrases import plural
 
 TICK_US = 50_000
 """Time between two pictures, where nothing says what it was."""
@@ -292,8 +293,8 @@ class P2pReader:
         warnings = []
         if len(outline.frame_us) != len(video.pts):
             warnings.append(
-                f"{len(outline.frame_us)} annotations for {len(video.pts)} frames: they are paired"
-                " from the first on"
+                f"{plural(len(outline.frame_us), 'annotation')} for"
+                f" {plural(len(video.pts), 'frame')}: they are paired from the first on"
             )
         try:
             pts_us, taken_us = clock_pairs(outline.frame_us, video.pts_us())

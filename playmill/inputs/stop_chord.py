@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from playmill.inputs.events import DEVICES, KINDS, InputEvents
 from playmill.inputs.w3c import w3c_code
+from playmill.inputs.windows_keys import SIDELESS
 
 LAST_US = 2_000_000
 """A chord is complete within so much time of the last event."""
@@ -51,7 +52,15 @@ def _w3c(events: InputEvents, code: int) -> str:
         return events.w3c_codes[code]
     name = events.codes[code]
     # A side-less "ctrl" has no code, and is a control key all the same.
-    return w3c_code(name) or w3c_code(f"left {name}")
+    return w3c_code(name) or w3c_code(f"left {name}") or _sideless(events, code)
+
+
+def _sideless(events: InputEvents, code: int) -> str:
+    """Return what a virtual key's number means that has no code; "" if the name is none."""
+    # Only readers of such numbers give codes, and leave them out where they know none.
+    if events.w3c_codes is None or not events.codes[code].isdecimal():
+        return ""
+    return SIDELESS.get(int(events.codes[code]), "")
 
 
 def without_stop_chord(events: InputEvents) -> InputEvents:
@@ -62,6 +71,16 @@ def without_stop_chord(events: InputEvents) -> InputEvents:
 
 
 def chord_names(events: InputEvents) -> tuple[str, ...]:
-    """Return the log's names of the keys in the stop chord, in the order of pressing."""
+    """Return the names of the keys in the stop chord, in the order of pressing.
+
+    A key has its KeyboardEvent.code, because a log may name it by a number; or the log's name where
+    that has none.
+    """
     codes = dict.fromkeys(events.code[stop_chord(events)].tolist())
-    return tuple(events.codes[code] for code in codes)
+    return tuple(_shown(events, code) for code in codes)
+
+
+def _shown(events: InputEvents, code: int) -> str:
+    given = events.w3c_codes[code] if events.w3c_codes is not None else ""
+    name = events.codes[code]
+    return given or w3c_code(name) or _sideless(events, code) or name

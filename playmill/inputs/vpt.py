@@ -46,6 +46,7 @@ from playmill.inputs.line_times import LineTimes, line_masks
 from playmill.inputs.lines import Rejected, log_lines, opening_objects
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.vpt_line import Switches, Tick, key_code, read_line, read_time
+from playmill.phrases import plural
 
 TICK_US = 50_000
 """Length of a game tick, where a line beyond the frames does not say when it was."""
@@ -290,16 +291,13 @@ class VptReader:
 
 
 def _count_warnings(num_lines: int, num_frames: int) -> Iterator[str]:
+    counts = f"{plural(num_lines, 'line')} for {plural(num_frames, 'frame')}"
     if num_lines > num_frames:
-        yield (
-            f"{num_lines} lines for {num_frames} frames: the last {num_lines - num_frames} lines"
-            " belong to no frame"
-        )
+        beyond = plural(num_lines - num_frames, "line belongs", "lines belong")
+        yield f"{counts}: at the end {beyond} to no frame"
     elif num_lines < num_frames:
-        yield (
-            f"{num_lines} lines for {num_frames} frames: what was held in the last"
-            f" {num_frames - num_lines} frames is unknown"
-        )
+        beyond = plural(num_frames - num_lines, "frame")
+        yield f"{counts}: what was held is unknown for {beyond} at the end"
 
 
 def _scale_warnings(video: Path) -> Iterator[str]:

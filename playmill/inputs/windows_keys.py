@@ -44,6 +44,10 @@ _CODES = MappingProxyType(
 )
 
 
+SIDELESS = MappingProxyType({0x10: "Shift", 0x11: "Control", 0x12: "Alt"})
+"""What a virtual key means that does not say which of two keys it is."""
+
+
 def w3c_of_vk(vk: int) -> str:
     """Return the KeyboardEvent.code of a Windows virtual-key code, "" where there is no one code.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError, UsageError
+from playmill.phrases import plural
 from playmill.report import document, folder, index_page, page_file, pictures, session_page
 from playmill.report.pictures import NoPictures, PictureSource
 
@@ -99,7 +100,7 @@ def _write_index(path: Path, output: Path, wishes: Wishes, say: Callable[[str], 
         path.resolve().name or str(path), entries, unreadable, folder.failures(store), links
     )
     page_file.write_page(output, page)
-    say(f"{output}: {len(entries)} datasets, {len(unreadable)} unreadable")
+    say(f"{output}: {plural(len(entries), 'dataset')}, {len(unreadable)} unreadable")
     return not unreadable
 
 

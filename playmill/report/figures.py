@@ -5,6 +5,11 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+from playmill.phrases import plural as plural  # one of the forms, to those who write pages
+
+UNIX_LIKE_US = 10**15
+"""Later than this (2001) a time counts from 1970; no recording is so long."""
+
 
 def clock_time(us: float, *, decimals: int = 3) -> str:
     """Return a time since the beginning as "1:02:03.456" or "0:03.456"."""
@@ -75,6 +80,7 @@ def date(us: int) -> str | None:
         return None
 
 
-def plural(number: int, noun: str, nouns: str | None = None) -> str:
-    """Return "1 frame", "2 frames"; `nouns` where it takes more than an s."""
-    return f"{count(number)} {noun if number == 1 else nouns or noun + 's'}"
+def clock_offset(us: float) -> str:
+    """Return what one clock shows when another shows 0: a date if it counts from 1970."""
+    at = date(int(us)) if abs(us) >= UNIX_LIKE_US else None
+    return at or (f"{us / 1000:+.6g} ms" if abs(us) < 10**6 else f"{us / 1e6:+,.3f} s")

@@ -139,13 +139,13 @@ def clock(clock: Clock | None, timeline: Timeline) -> Section | None:
         ]
         steps = tables.table(("Step at", "By"), rows, numeric=(1,))
     drift = None if clock.drift_ppm is None else f"{clock.drift_ppm:+.4g} ppm"
-    offset = None if clock.offset_us is None else f"{clock.offset_us / 1000:+,.6g} ms"
+    zero = None if clock.offset_us is None else figures.clock_offset(clock.offset_us)
     return tables.section(
         "Clock fit",
         tables.facts(
             (
                 ("Compared with", clock.source),
-                ("Offset", offset),
+                ("Log's clock when the video's shows 0", zero),
                 ("Drift", drift),
                 ("Samples", figures.count(clock.samples)),
                 ("Residuals", spread(clock.residual_ms)),

@@ -104,7 +104,7 @@ def _head(dataset: Dataset, report: AlignmentReport, line: Timeline) -> Markup:
                 ("Player", player),
                 ("Recorded", started),
                 ("Length", figures.duration(line.length_us)),
-                ("Frames", _frames(dataset, line)),
+                ("Frames", _frames(dataset)),
                 ("Valid", f"{figures.count(valid)} ({figures.percent(valid / len(dataset))})"),
                 ("Events", figures.count(report.events)),
                 ("Features", _features(dataset)),
@@ -114,8 +114,10 @@ def _head(dataset: Dataset, report: AlignmentReport, line: Timeline) -> Markup:
     )
 
 
-def _frames(dataset: Dataset, line: Timeline) -> str:
-    rate = f", {1e6 / line.frame_us:.4g} a second" if len(dataset) > 1 else ""
+def _frames(dataset: Dataset) -> str:
+    times = dataset.timestamps_us
+    span_us = int(times[-1]) - int(times[0])
+    rate = f", {1e6 * (len(dataset) - 1) / span_us:.4g} a second" if span_us else ""
     return f"{figures.count(len(dataset))}{rate}"
 
 

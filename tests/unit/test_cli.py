@@ -77,6 +77,8 @@ WRONG_USAGE: dict[str, tuple[tuple[str, ...], str]] = {
     "a file for datasets": (("run", "session", "--datasets", "file"), "--datasets file: cannot be"),
     "a file in the way": (("run", "session", "--datasets", "file/d"), "file/d: cannot be written"),
     "policy": ((*RUN, "--policy", "sometimes"), "unknown policy 'sometimes'; choose one of"),
+    "near policy": ((*RUN, "--policy", "nearst"), "'nearst' (did you mean 'nearest'?); choose"),
+    "format": ((*RUN, "--format", "vpt"), "no reader is named 'vpt' (did you mean 'openai-vpt'?)"),
     "encoder": ((*RUN, "--encoder", "resnet"), "unknown encoder 'resnet'"),
     "torchvision": ((*RUN, "--encoder", "nosuch:model"), "'nosuch"),
     "weights": ((*RUN, "--weights", "absent.pth"), "--weights absent.pth: there is no such file"),
@@ -124,6 +126,53 @@ def test_wrong_usage_is_told_before_anything_starts(
     assert not (places / "datasets" / ".playmill").exists()
 
 
+def test_a_run_that_is_refused_leaves_no_temporary_folder(
+    playmill: Command, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = places / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    ended = playmill("run", places / "session", "--datasets", places / "d", "--policy", "line")
+    assert (ended.status, list(scratch.iterdir())) == (2, [])
+    assert "'line' makes no sense" in ended.err
+
+
+def test_formats_lists_a_reader_that_says_nothing_of_itself(
+    playmill: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent:
+        pass
+
+    monkeypatch.setattr("playmill.inputs.readers", lambda: {"silent": Silent()})
+    assert playmill("formats").out == "silent\n"
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "text"])
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_log_without_a_video_is_told_and_fails_nothing(
+    playmill: Command, places: Path, command: str, as_json: bool
+) -> None:
+    log = places / "empty" / "events.jsonl"
+    log.write_text('{"time_stamp": 1.5, "action": "move", "x": 1, "y": 2}\n')
+    more = ["--datasets", places / "d"] if command == "run" else []
+    ended = playmill(command, log.parent, *more, *(["--json"] if as_json else []))
+    assert ended.status == 0
+    if as_json:
+        (row,) = json.loads(ended.out)
+        assert row["recording"] == str(log)
+        assert "without its video" in row["skipped"]
+    else:
+        assert ended.out.count("without its video") == 1
+
+
+def test_plan_ends_with_1_where_a_recording_would_fail(playmill: Command, places: Path) -> None:
+    (places / "text.mp4").write_text("text")
+    ended = playmill("plan", places / "text.mp4", "--encoder", "mean_pixel")
+    assert ended.status == 1
+    assert ended.out.endswith("0 recordings would be made, 1 would fail\n")
+    assert playmill("plan", places / "text.mp4", "--json").status == 1
+
+
 @pytest.mark.parametrize("option", ["--window-ms", "--latency-ms"])
 @pytest.mark.parametrize(
     "text",
@@ -136,6 +185,7 @@ def test_what_is_no_time_in_ms_is_wrong_usage(
     ended = playmill("run", places / "session", "--datasets", places / "d", f"{option}={text}")
     assert (ended.status, ended.out) == (2, "")
     assert f"{option} is {text!r}; give milliseconds, with at most three decimals" in ended.err
+    assert f", or {'none' if option == '--window-ms' else 'auto'}" in ended.err
 
 
 @pytest.mark.parametrize(

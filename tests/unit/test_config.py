@@ -54,6 +54,7 @@ def test_an_unbounded_window_is_not_the_readers_window() -> None:
     ("value", "message"),
     [
         ({"policy": "sometimes"}, "unknown policy 'sometimes'; choose one of following, preceding"),
+        ({"policy": "nearst"}, r"'nearst' \(did you mean 'nearest'\?\);.* nearest, window$"),
         ({"precision": "fp8"}, "unknown precision 'fp8'; choose one of fp32"),
         ({"device_class": "tpu"}, "unknown device_class 'tpu'; choose one of cpu, cuda"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),

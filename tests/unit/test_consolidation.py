@@ -284,7 +284,8 @@ def test_parts_and_log_become_a_dataset(tmp_path: Path) -> None:
     assert (summary.unassigned_events, summary.rejected_lines) == (1, 1)
     assert summary.warnings == (
         "chunk 0: trouble",
-        "1 lines of the input log are no events",
+        "1 line of the input log was not understood (line 3: not JSON: Expecting value at"
+        " character 0); /inputs/rejected_line and rejected_reason have it",
     )
     with h5py.File(summary.dataset) as file:
         (features,) = file["features"].values()

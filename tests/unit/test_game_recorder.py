@@ -261,7 +261,7 @@ class TestAnchor:
         assert [warning[:34] for warning in anchor.warnings] == [
             "9 frames in a video that should ha",
             "the recorder lost 7 frames: the nu",
-            "1 frames are copies that the recor",
+            "1 copy of frames put in by the rec",
         ]
 
     @pytest.mark.parametrize(

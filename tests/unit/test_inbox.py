@@ -61,6 +61,18 @@ def test_a_finished_recording_is_taken_and_a_known_one_is_not(inbox: Path) -> No
     assert (names(again), again.known, again.found) == ([], 1, {str(inbox): 1})
 
 
+def test_a_log_that_waits_for_its_video_is_left_for_another_night(inbox: Path) -> None:
+    log = inbox / "events.jsonl"
+    log.write_text('{"time_stamp": 1.5, "action": "move", "x": 1, "y": 2}\n')
+    age(inbox)
+    findings = look_into(inbox, inbox)
+    assert names(findings) == ["inbox/good"]
+    ((name, why),) = findings.skipped
+    assert name == str(log)
+    assert "an input log (ducktrack) without its video" in why
+    assert findings.problems == []
+
+
 @pytest.mark.parametrize("name", ["video.mp4", "inputs.jsonl", "session.json"])
 def test_a_source_that_was_touched_makes_the_recording_new(inbox: Path, name: str) -> None:
     known = {request.job_id for request in look_into(inbox).requests}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,14 @@ def test_the_page_says_what_a_person_wants_to_know(path: Path) -> None:
     text = describe(path)
     for expected in (
         "s-1  (clock unix_us)",
-        "150 in 4.967 s, 30 frames/s",
+        "150 in 4.967 s, 30 frames/s; 33.333 ms from one to the next (median; longest 33.334 ms)",
         "150 gap_before",
         "encoder-a: 24 x float16, fp32, weights 000000000000",
         "b: 8 x float16",
         "150 x 6 x 8 x 3",
         "259 events: 87 press, 86 release, 86 move; 3 lines rejected",
         "policy following, window 100 ms, latency 0 ms",
-        "1 duplicate lines",
+        "1 duplicate line,",
         "a 42, w 42",
         "play.mp4",
         "the log is short",
@@ -64,6 +65,15 @@ def test_many_names_and_warnings_are_cut_short(tmp_path: Path) -> None:
     text = describe(DataStorage(tmp_path).write(content))
     assert "... 18 more" in text
     assert "... and 12 more" in text
+
+
+def test_keys_that_are_numbers_are_named(tmp_path: Path) -> None:
+    events = make_events(range(10**9, 10**9 + 6), keys=["84", "1"])
+    codes = tuple({"84": "KeyT", "1": "Digit1"}[name] for name in events.codes[:2])
+    events = replace(events, w3c_codes=(*codes, *[""] * (len(events.codes) - 2)))
+    path = DataStorage(tmp_path).write(make_content(5, events=events))
+    assert "84 (KeyT) " in describe(path)
+    assert "(Digit1)" not in describe(path)
 
 
 def test_names_cannot_write_to_the_terminal(tmp_path: Path) -> None:

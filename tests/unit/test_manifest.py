@@ -231,7 +231,7 @@ def test_the_readers_window_is_filled_in(tmp_path: Path) -> None:
 
 def test_packets_that_share_a_time_are_counted(tmp_path: Path) -> None:
     warnings = planned(read(tmp_path / "s"), PipelineConfig(), [0, 0, 3000, 3000, 6000]).warnings
-    assert warnings[1:] == ("2 packets have the time of another; one frame of each time is kept",)
+    assert warnings[1:] == ("2 packets with the time of another; one frame of each time is kept",)
 
 
 def test_a_video_without_packets_has_a_plan_without_chunks(tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ def test_a_night_with_nothing_new_has_a_report_and_no_trouble(store: Store, tmp_
     report = nights.finish(store, night, datasets=tmp_path, now_s=MONDAY_S + 6.0)
     assert report is not None
     assert (report.troubled, report.frames, report.frames_per_s) == (False, 0, None)
-    assert "inbox /in: nothing in it" in report.text()
+    assert "inbox /in: no recording in it" in report.text()
 
 
 def test_a_missing_inbox_is_trouble(store: Store, chosen: Settings) -> None:

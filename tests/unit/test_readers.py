@@ -78,7 +78,7 @@ def test_the_example_of_a_reader_of_ones_own_runs_as_an_installed_package(tmp_pa
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == (
         "pad-log pad-log match.padlog [1000000, 1500000] ('A',)"
-        " ('has 1 words, not time, sign and button',)"
+        " ('is not a time, a sign and a button',)"
     )
 
 

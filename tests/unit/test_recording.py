@@ -120,7 +120,10 @@ def test_videos_are_known_by_their_suffix(tmp_path: Path, suffix: str) -> None:
     ("name", "message"),
     [
         ("absent", "absent: there is no such file or folder"),
-        ("empty", "empty: no recording found in it; a recording is a folder with session.json"),
+        (
+            "empty",
+            r"empty: no recording found in it; looked for folders with session.json, videos \(",
+        ),
         ("notes.txt", "notes.txt: is no recording"),
         ("loop", "loop: there is no such file or folder"),
         ("\0", "there is no such file or folder"),

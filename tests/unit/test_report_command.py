@@ -185,7 +185,7 @@ def test_what_cannot_be_read_is_listed_and_told(folder: Path, tmp_path: Path) ->
         del file["/actions/mouse"]
     good, said = write(folder, tmp_path / "index.html")
     assert not good
-    assert said[-1].endswith("1 datasets, 2 unreadable")
+    assert said[-1].endswith("1 dataset, 2 unreadable")
     text = Outline((tmp_path / "index.html").read_text(encoding="utf-8")).text
     assert "is not a readable HDF5 file" in text
     assert "/actions/mouse is missing" in text

@@ -15,19 +15,19 @@ PLAYED = [key(0, "press", "w"), key(SECOND, "press", "ctrl"), key(2 * SECOND, "r
 STOPPED = [*PLAYED, key(9 * SECOND, "press", "ctrl"), key(9_500_000, "press", "c")]
 
 CHORDS: dict[str, tuple[list[Event], tuple[str, ...]]] = {
-    "control and c": (STOPPED, ("ctrl", "c")),
+    "control and c": (STOPPED, ("ctrl", "KeyC")),
     "a key held by the player was pressed before": (PLAYED, ()),
-    "a function key": ([*PLAYED, key(9 * SECOND, "press", "f12")], ("f12",)),
+    "a function key": ([*PLAYED, key(9 * SECOND, "press", "f12")], ("F12",)),
     "a letter f is no function key": ([*PLAYED, key(9 * SECOND, "press", "f")], ()),
     "released again": ([*STOPPED, key(9_600_000, "release", "ctrl")], ()),
-    "auto-repeat": ([*STOPPED, key(9_800_000, "press", "c")], ("ctrl", "c")),
+    "auto-repeat": ([*STOPPED, key(9_800_000, "press", "c")], ("ctrl", "KeyC")),
     "a snapshot says that it is up": (
         [*STOPPED, (9_600_000, "keyboard", "state", "ctrl", (0, 0))],
         (),
     ),
     "a snapshot says that it is down": (
         [*STOPPED, (9_600_000, "keyboard", "state", "ctrl", (1, 0))],
-        ("ctrl", "c"),
+        ("ctrl", "KeyC"),
     ),
     "long before the end": (
         [*STOPPED, (12 * SECOND, "mouse", "move", None, (1, 0))],
@@ -46,7 +46,14 @@ def test_the_chord_is_found(events: list[Event], names: tuple[str, ...]) -> None
 def test_codes_that_the_reader_gives_are_believed() -> None:
     events = log_of([key(0, "press", "162"), key(1, "press", "67")])
     assert chord_names(events) == ()
-    assert chord_names(replace(events, w3c_codes=("ControlLeft", "KeyC"))) == ("162", "67")
+    named = replace(events, w3c_codes=("ControlLeft", "KeyC"))
+    assert chord_names(named) == ("ControlLeft", "KeyC")
+
+
+def test_a_virtual_key_without_a_side_is_a_key_of_chords() -> None:
+    events = log_of([key(0, "press", "17"), key(1, "press", "120")])
+    named = replace(events, w3c_codes=tuple({"120": "F9"}.get(name, "") for name in events.codes))
+    assert chord_names(named) == ("Control", "F9")
 
 
 def test_auto_repeat_is_trimmed_too() -> None:
@@ -57,7 +64,7 @@ def test_auto_repeat_is_trimmed_too() -> None:
 
 def test_codes_that_the_reader_does_not_know_are_found_by_name() -> None:
     log = replace(log_of(STOPPED), w3c_codes=("KeyC", "", "KeyW"))
-    assert chord_names(log) == ("ctrl", "c")
+    assert chord_names(log) == ("ctrl", "KeyC")
 
 
 def test_trimmed_presses_stay_as_other_events() -> None:

@@ -350,8 +350,8 @@ class TestAnchor:
     @pytest.mark.parametrize(
         ("num_lines", "warning"),
         [
-            (1, "1 lines for 2 frames: what was held in the last 1 frames is unknown"),
-            (3, "3 lines for 2 frames: the last 1 lines belong to no frame"),
+            (1, "1 line for 2 frames: what was held is unknown for 1 frame at the end"),
+            (3, "3 lines for 2 frames: at the end 1 line belongs to no frame"),
         ],
     )
     def test_lines_and_frames_of_other_numbers_are_told(self, tmp_path, num_lines, warning) -> None:

@@ -1,0 +1,28 @@
+"""Counts, durations and choices as people write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def plural(number: int, noun: str, nouns: str | None = None) -> str:
+    """Return "1 frame", "2,000 frames"; `nouns` where it takes more than an s."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def time_left(seconds: float) -> str:
+    """Write a duration the way people say it: 45 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def suggestion(wrong: str, known: Iterable[str]) -> str:
+    """Return " (did you mean 'nearest'?)" for the nearest of `known`, or ""."""
+    names = list(known)
+    # Strict enough that nobody who asks for a gpu is offered a cpu.
+    near = get_close_matches(wrong, names, n=1, cutoff=0.7)
+    if not near and len(wrong) > 2:
+        near = [name for name in names if wrong.lower() in name.lower()]
+    return f" (did you mean {near[0]!r}?)" if near else ""

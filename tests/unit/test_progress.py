@@ -1,0 +1,53 @@
+"""Progress: recordings are told apart, and the rate holds still between two chunks."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from tests.unit.test_jobs import JOB, facts
+from workers import progress as module
+from workers.progress import ProgressView, names_of
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["m/rec/a/video.mp4", "m/rec/b/video.mp4"], ["rec/a/video.mp4", "rec/b/video.mp4"]),
+        (["m/rec/a/video.mp4"], ["a/video.mp4"]),
+        (["m/rec/session"], ["rec/session"]),
+        (["m/x.mp4", "other/x.mp4"], ["m/x.mp4", "other/x.mp4"]),
+        ([], []),
+    ],
+)
+def test_names_tell_recordings_apart(paths: list[str], names: list[str]) -> None:
+    jobs = {str(number): path for number, path in enumerate(paths)}
+    assert list(names_of(jobs).values()) == names
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return what sets the time."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    return lambda seconds: now.__setitem__(0, seconds)
+
+
+def test_the_rate_is_taken_where_a_chunk_ends_and_stays(clock: Callable[[float], None]) -> None:
+    view = ProgressView({JOB: "a"}, Console(file=io.StringIO()))
+    begun = facts()
+    chunks = begun.plan.chunk_frames if begun.plan else ()
+    with view:
+        view.update([begun])
+        assert view.detail() == "0/1 recording"
+        clock(10.0)
+        view.update([replace(begun, committed=frozenset({0}))])
+        rate = f", {chunks[0] / 10:.1f} frames/s, "
+        assert rate in view.detail()
+        clock(15.0)
+        view.update([replace(begun, committed=frozenset({0}))])
+        assert rate in view.detail()
