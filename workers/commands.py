@@ -330,6 +330,9 @@ def gc(
 def worker(
     queue: Annotated[str, typer.Option(help="gpu (extracts) or cpu (ingests, consolidates).")],
     name: Annotated[str | None, typer.Option(help="Name of this worker on this host.")] = None,
+    per_gpu: Annotated[
+        int, typer.Option(min=1, help="Processes on each GPU; 2 keep it busy between two chunks.")
+    ] = 1,
 ) -> NoReturn:
     """Work for a queue of PLAYMILL_BROKER_URL until stopped: TERM ends after the task in hand.
 
@@ -340,17 +343,27 @@ def worker(
     settings, _ = _connect()
     name = name or f"{queue}{os.getpid()}"
     gpus = visible_gpus() if queue == "gpu" and settings.device != "cpu" else []
+    if per_gpu > 1 and not gpus:
+        raise UsageError(
+            f"--per-gpu {per_gpu}: this worker has no GPU"
+            " (start one more worker where several are to share the processor)"
+        )
     device = "cuda" if gpus or settings.device == "cuda" else "cpu"
-    if len(gpus) < 2:
+    if len(gpus) * per_gpu < 2:
         _become(worker_command(queue, name=name, device=device))
+    names = {
+        f"{name}-{gpu}" + (f"-{number}" if per_gpu > 1 else ""): gpu
+        for gpu in gpus
+        for number in range(per_gpu)
+    }
     env = settings.to_env()
     processes = [
         Process(
-            f"{name}-{gpu}",
-            worker_command(queue, name=f"{name}-{gpu}", device=device),
+            own,
+            worker_command(queue, name=own, device=device),
             env | {"CUDA_VISIBLE_DEVICES": gpu},
         )
-        for gpu in gpus
+        for own, gpu in names.items()
     ]
     raise typer.Exit(supervise(processes))
 

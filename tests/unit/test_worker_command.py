@@ -1,0 +1,63 @@
+"""`playmill worker`: which processes it makes of the GPUs that it may use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import typer
+
+from playmill.errors import UsageError
+from playmill.roots import Roots
+from playmill.store import Store
+from tasks.settings import Settings
+from workers import commands
+from workers.processes import Process
+
+
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Process]:
+    """The processes that a worker command would have supervised."""
+    settings = Settings(
+        broker_url="redis://localhost",
+        store=tmp_path / "store",
+        datasets=tmp_path / "datasets",
+        roots=Roots.whole_machine(),
+        device="cuda",
+    )
+    found: list[Process] = []
+
+    def supervise(processes: Sequence[Process]) -> int:
+        found.extend(processes)
+        return 0
+
+    monkeypatch.setattr(commands, "_connect", lambda: (settings, Store(tmp_path / "store")))
+    monkeypatch.setattr(commands, "supervise", supervise)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("per_gpu", "names"),
+    [(1, ["w-2", "w-5"]), (2, ["w-2-0", "w-2-1", "w-5-0", "w-5-1"])],
+    ids=["one each", "two each"],
+)
+def test_every_gpu_has_its_processes(
+    started: list[Process], monkeypatch: pytest.MonkeyPatch, per_gpu: int, names: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    with pytest.raises(typer.Exit):
+        commands.worker("gpu", name="w", per_gpu=per_gpu)
+    assert [process.name for process in started] == names
+    for process in started:
+        assert process.env["CUDA_VISIBLE_DEVICES"] == process.name.split("-")[1]
+        assert f"{process.name}@%h" in process.command
+
+
+def test_several_processes_on_a_gpu_need_one(
+    started: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(UsageError, match="--per-gpu 2: this worker has no GPU"):
+        commands.worker("gpu", name="w", per_gpu=2)
+    assert not started
