@@ -281,7 +281,7 @@ def _frames(dataset: Dataset) -> Iterator[str]:
 
 
 def _times(pts: NDArray[np.int64], dataset: Dataset) -> NDArray[Any]:
-    """Return what the formula gives for `pts`, in Python's integers where 64 bits might overflow."""
+    """Return what the formula gives for `pts`, in Python integers where int64 may overflow."""
     num, den = dataset.time_base.numerator, dataset.time_base.denominator
     zero = dataset.pts_zero_us
     farthest = max(abs(int(pts.min(initial=0))), abs(int(pts.max(initial=0))))
