@@ -66,7 +66,7 @@ def join_frames(manifest: Manifest, commits: Sequence[Commit]) -> Frames:
     keep[1:] = np.diff(times) > 0
     flags = np.array([value for commit in commits for value in commit.flags], np.uint8)
     flags[_repeats_at_chunk_starts(commits)] |= frame_flag("duplicate_picture")
-    flags, times = flags[keep], times[keep]
+    flags, times = _kept_flags(flags, keep), times[keep]
     dropped = len(keep) - len(times)
     warnings = (
         (f"{dropped} frames left out: same microsecond as an earlier one",) if dropped else ()
@@ -90,6 +90,19 @@ def _repeats_at_chunk_starts(commits: Sequence[Commit]) -> list[int]:
             last_picture = commit.last_picture
         start += len(commit.pts)
     return rows
+
+
+def _kept_flags(flags: NDArray[np.uint8], keep: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the flags of the frames that are kept, as if there were no others.
+
+    A frame behind ones that are left out repeats the picture of the one before them where none of
+    these changed it. That a change was taken back is not known, and not claimed.
+    """
+    duplicate = np.uint8(frame_flag("duplicate_picture"))
+    picture = np.cumsum((flags & duplicate) == 0)[keep]
+    kept = flags[keep]
+    kept[1:][np.diff(picture) > 0] &= ~duplicate
+    return kept
 
 
 def _gap_flags(times: NDArray[np.int64]) -> NDArray[np.uint8]:
