@@ -16,7 +16,7 @@ from playmill.actions import Actions
 from playmill.conservation import audit, holds
 from playmill.inputs.events import InputEvents
 from playmill.schema import frame_flag
-from playmill.spread import spread_ms
+from playmill.spread import median_us, spread_ms
 from playmill.synchronizer import INT64_MAX, Alignment, event_ranges, events_until
 
 UNASSIGNED_WHY = ("before_first_frame", "after_last_frame", "in_gap", "beyond_window")
@@ -49,12 +49,17 @@ def alignment_report(
     Raises:
         ValueError: `clock` or `lag` holds a number that is not finite.
     """
+    # As times ascend, their differences and sums of them fit into uint64 wherever they lie.
+    intervals = np.asarray(np.diff(frame_us.view(np.uint64)), np.uint64)
     passed, inside = _places(frame_us, events, alignment)
     assigned = alignment.frame >= 0
     num_inside = int(np.count_nonzero(inside))
     distance_us = _distances(frame_us, events, alignment)
     balances = audit(events, alignment, actions)
-    report = {
+    report: dict[str, Any] = {
+        "frames": len(frame_us),
+        "valid_frames": int(np.count_nonzero(actions.valid)),
+        "frame_interval_ms": median_us(intervals) / 1000 if len(intervals) else None,
         "events": len(events),
         "assigned": int(np.count_nonzero(assigned)),
         "unassigned": int(np.count_nonzero(~assigned)),
@@ -65,7 +70,7 @@ def alignment_report(
         },
         "event_frame_distance_ms": spread_ms(distance_us) if len(distance_us) else None,
         "coverage": int(np.count_nonzero(inside & assigned)) / num_inside if num_inside else None,
-        "gap_fraction": _gap_fraction(frame_us, frame_flags),
+        "gap_fraction": _gap_fraction(intervals, frame_flags),
         "clock": clock,
         "lag": lag,
         "conservation": {
@@ -119,9 +124,7 @@ def _distances(
     return np.where(estimate < 2**62, distance, INT64_MAX)
 
 
-def _gap_fraction(frame_us: NDArray[np.int64], frame_flags: NDArray[np.uint8]) -> float:
+def _gap_fraction(intervals: NDArray[np.uint64], frame_flags: NDArray[np.uint8]) -> float:
     """Return the share of the time from first to last frame that lies in flagged gaps."""
-    # As times ascend, their differences fit into uint64 wherever they lie.
-    intervals = np.diff(frame_us.view(np.uint64)).astype(np.float64)
     gaps = intervals[(frame_flags[1:] & frame_flag("gap_before")) != 0]
-    return float(gaps.sum() / intervals.sum()) if len(intervals) else 0.0
+    return int(gaps.sum()) / int(intervals.sum()) if len(intervals) else 0.0

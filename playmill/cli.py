@@ -179,18 +179,19 @@ def _datasets_in(path: Path) -> list[Path]:
     if not found:
         raise UsageError(f"{path}: no dataset (session_ID/data.h5) in this folder")
     if not found[0].is_file():
-        raise UsageError(f"{path}: there is no such file")
+        raise UsageError(f"{path}: there is no such file or folder")
     return found
 
 
 @app.command()
 def verify(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> None:
     """Check every promise of the format; exit status 1 if one is broken."""
+    from playmill.verify import report_beside
     from playmill.verify_process import verify_apart
 
     broken = False
     for path in [path for file in files for path in _datasets_in(file)]:
-        problems = verify_apart(path)
+        problems = verify_apart(path) or report_beside(path)
         broken = broken or bool(problems)
         print(f"{path}: {'broken' if problems else 'ok'}")
         for problem in problems:
@@ -219,10 +220,12 @@ def resync(
 ) -> None:
     """Give the events of published datasets to frames anew; needs neither videos nor a GPU.
 
-    What is not given stays as it was.
+    What is not given stays as it was. Datasets in a FOLDER for which the options make no sense
+    (--latency-ms for policy line) are passed over.
     """
     from playmill.options import read_changes
 
+    paths = [path for file in files for path in _datasets_in(file)]
     change = read_changes(
         policy=policy,
         window_ms=window_ms,
@@ -230,11 +233,13 @@ def resync(
         require=require,
         controls=controls,
     )
-    paths = [path for file in files for path in _datasets_in(file)]
     try:
-        from playmill.resync import resync_all
+        from playmill.resync import check_change, resync_all
     except ImportError as error:
         raise UsageError(f"resync needs the extra `extract`: {error}") from error
+    for file in files:
+        if file.is_file():
+            check_change(file, change)
     rows = []
     for row in resync_all(paths, change):
         rows.append(row)

@@ -197,6 +197,8 @@ def _ways(
 
 def _sum(values: NDArray[np.floating[Any]]) -> float:
     """Return the sum, correctly rounded; NaN where it is no finite number."""
+    if _is_whole(values):
+        return float(values.sum(dtype=np.float64))
     blocks = (values[start : start + _BLOCK] for start in range(0, len(values), _BLOCK))
     try:
         return math.fsum(chain.from_iterable(block.tolist() for block in blocks))
@@ -204,13 +206,19 @@ def _sum(values: NDArray[np.floating[Any]]) -> float:
         return math.nan
 
 
+def _is_whole(values: NDArray[np.floating[Any]]) -> bool:
+    """Say whether these are whole numbers of which float64 holds every sum exactly."""
+    return bool(np.abs(values).sum(dtype=np.float64) < 2**53 and (values == np.rint(values)).all())
+
+
 def _tolerance(values: NDArray[np.floating[Any]], rows: NDArray[np.float32]) -> float:
     """Return how far the sum of `rows` may be off: added up in float64, kept as float32."""
     if not (np.isfinite(values).all() and np.isfinite(rows).all()):
         return 0.0
-    total, size = _sum(np.abs(values)), np.abs(rows.astype(np.float64))
-    if total < 2**53 and bool((values == np.rint(values)).all()):
+    size = np.abs(rows.astype(np.float64))
+    if _is_whole(values):
         return _sum(size[size >= _WHOLE] * 2.0**-24)
+    total = _sum(np.abs(values))
     return _sum(size * 2.0**-24) + (len(values) + 4) * total * 2.0**-53 + len(rows) * 2.0**-149
 
 

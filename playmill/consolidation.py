@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from playmill import __version__
+from playmill import __version__, gates
 from playmill.encoders import feature_key
 from playmill.errors import SourceChanged
 from playmill.inputs import InputEvents, ReadOptions, reader_for
@@ -92,12 +92,14 @@ def consolidate(
         storage: where datasets are published.
         claim: see `DataStorage.write`.
     Raises:
-        RecordingError: the recording cannot become a dataset (see each check).
+        RecordingError: the recording cannot become a dataset (see each check). One that misses a
+            gate has its alignment report kept by `storage`.
         PartError: a part is damaged; nothing is published.
         OSError: the file cannot be written; nothing is published.
     """
     frames = join_frames(manifest, commits)
     content = _content(recording, manifest, commits, frames, source)
+    _check_gates(recording, content, storage)
     summary: dict[str, Any] = {
         "frames": len(frames.pts),
         "events": len(content.events),
@@ -125,6 +127,14 @@ def consolidate(
     del content  # it is given away: `write` lets go of it before it checks the file
     path = storage.write(given.pop(), features=[features], images=images, claim=claim)
     return Summary(dataset=path, **summary)
+
+
+def _check_gates(recording: Recording, content: DatasetContent, storage: DataStorage) -> None:
+    name = str(recording.log or recording.path)
+    failure = gates.failed(name, content.report, kept=str(storage.failed_path(content.session_id)))
+    if failure is not None:
+        storage.keep_failed(content, recording=str(recording.path), why=str(failure))
+        raise failure
 
 
 def _content(

@@ -242,8 +242,10 @@ def _report_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
         sure = "confident" if lag["confident"] else "not confident"
         lines.append(f"lag by the pictures {lag['lag_ms']:+g} ms ({sure})")
     for gate in report.get("gates", ()):
-        value = "nothing to hold it against" if gate["value"] is None else f"{gate['value']:.6g}"
-        lines.append(f"gate {gate['gate']}: {value}")
+        if gate["value"] is None:
+            lines.append(f"gate {gate['gate']} is not checked: {gate['why']}")
+        else:
+            lines.append(f"gate {gate['gate']}: {gate['value']:.6g}")
     return [("alignment" if not place else "", line) for place, line in enumerate(lines)]
 
 

@@ -67,7 +67,7 @@ def join_frames(manifest: Manifest, commits: Sequence[Commit]) -> Frames:
     keep[1:] = np.diff(times) > 0
     flags = np.concatenate([np.zeros(0, np.uint8), *(commit.flags for commit in commits)])
     flags[_repeats_at_chunk_starts(commits)] |= frame_flag("duplicate_picture")
-    flags, times = flags[keep], times[keep]
+    flags, times = _kept_flags(flags, keep), times[keep]
     dropped = len(keep) - len(times)
     warnings = (
         (f"{plural(dropped, 'frame')} left out: same microsecond as an earlier one",)
@@ -93,6 +93,19 @@ def _repeats_at_chunk_starts(commits: Sequence[Commit]) -> list[int]:
             last_picture = commit.last_picture
         start += len(commit.pts)
     return rows
+
+
+def _kept_flags(flags: NDArray[np.uint8], keep: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the flags of the frames that are kept, as if there were no others.
+
+    A frame behind ones that are left out repeats the picture of the one before them where none of
+    these changed it. That a change was taken back is not known, and not claimed.
+    """
+    duplicate = np.uint8(frame_flag("duplicate_picture"))
+    picture = np.cumsum((flags & duplicate) == 0)[keep]
+    kept = flags[keep]
+    kept[1:][np.diff(picture) > 0] &= ~duplicate
+    return kept
 
 
 def _gap_flags(times: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from playmill import actions, gates, synchronizer
 from playmill.alignment_report import alignment_report
+from playmill.alignment_warnings import alignment_warnings
 from playmill.config import READER_POLICY, PipelineConfig
 from playmill.conservation import what_is_lost
 from playmill.content import DatasetContent
@@ -66,9 +67,10 @@ def label(
 ) -> DatasetContent:
     """Give the events to the frames, as `config` says, and judge how good that is.
 
+    What misses a gate of `config.require` is labelled too: see `gates.failed`.
+
     Raises:
         ClockError: no event falls into the video, so the two clocks cannot be one.
-        RecordingError: the alignment does not meet a gate of `config.require`.
     """
     assert config.policy != READER_POLICY  # filled in when the manifest was made
     chord = chord_names(events)
@@ -104,10 +106,13 @@ def label(
     report["gates"] = gates.evaluate(
         map(gates.parse_gate, config.require), report, latency_us=latency_us
     )
-    failure = gates.failed(session.log or session.session_id, report["gates"])
-    if failure is not None:
-        raise failure
-    warnings = (*overlap, *lag_warnings, *_warnings(session, config, events, chord))
+    warnings = (
+        *overlap,
+        *alignment_warnings(report, policy=config.policy, window_us=config.window_us),
+        *gates.not_checked(report["gates"]),
+        *lag_warnings,
+        *_warnings(session, config, events, chord),
+    )
     report["warnings"] = list(warnings)
     return DatasetContent(
         session_id=session.session_id,

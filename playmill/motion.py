@@ -16,6 +16,8 @@ two frames) moves them by 3 to 4 pixels, which the gradient below still follows;
 video coding changes at every keyframe, is averaged away."""
 CELLS = (3, 4)
 """(rows, columns) of cells with signals of their own: what a key moves is often only a part."""
+MAX_CHANGE = 255
+"""Of the signal `change`: from black to white all over."""
 _BLOCK = 256
 """Pictures taken at once, to bound memory."""
 _COARSE_REGULARIZER, _CELL_REGULARIZER = 64, 4

@@ -7,17 +7,20 @@ What comes out is byte for byte what the mill would publish with the other optio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from math import isinf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from playmill.config import PipelineConfig
+from playmill import gates
+from playmill.config import LINE_POLICY, PipelineConfig
 from playmill.content import FeatureBlocks, ImageBlocks
 from playmill.dataset import Dataset, open_dataset
 from playmill.encoders import feature_key
-from playmill.errors import DatasetError, PlaymillError
+from playmill.errors import DatasetError, PlaymillError, UsageError
 from playmill.labels import FrameTable, Session, label
 from playmill.manifest import dataset_key
 from playmill.recording import check_policy
@@ -33,45 +36,123 @@ Change = Callable[[PipelineConfig], PipelineConfig]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """By which the events of a dataset were given to its frames, as the file says."""
+
+    policy: str
+    window_ms: float | None
+    """None: unbounded."""
+    latency_ms: float
+    lag_shown: bool | None
+    """Whether the pictures show a lag, which then is the latency; None: it is not `auto`."""
+
+    def __str__(self) -> str:
+        """Return them as words for people."""
+        window = "none" if self.window_ms is None else f"{self.window_ms:g} ms"
+        told = {None: "", True: " (auto)", False: " (auto: the pictures do not show the lag)"}
+        return (
+            f"policy {self.policy}, window {window}, latency {self.latency_ms:g} ms"
+            f"{told[self.lag_shown]}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Resynced:
     """What became of one dataset."""
 
     dataset: Path
     changed: bool
-    """False: it was by these rules already, or it failed."""
+    """Whether the file was replaced. False: it was so already, was passed over, or failed."""
+    anew: bool = False
+    """Whether its events are given to frames by other rules than before."""
+    rules: Rules | None = None
+    """That it has now; None: it failed, or was passed over."""
     assigned: int | None = None
     unassigned: int | None = None
+    warnings: tuple[str, ...] = ()
+    """Of its alignment."""
+    skipped: str | None = None
+    """Why it was passed over: the options make no sense for it. None: it was not."""
     error: str | None = None
     """Why nothing changed; None where all went well."""
 
     def __str__(self) -> str:
-        """Return it as a line for people."""
+        """Return it as a line for people, and one for each warning."""
         if self.error is not None:
             return f"{self.dataset}: failed: {self.error}"
-        what = "synchronized anew" if self.changed else "as it was"
-        return f"{self.dataset}: {what}, {self.assigned} events assigned, {self.unassigned} not"
+        if self.skipped is not None:
+            return f"{self.dataset}: passed over: {self.skipped}"
+        noted = " (the new options are noted)" if self.changed else ""
+        what = "synchronized anew" if self.anew else f"unchanged{noted}"
+        line = (
+            f"{self.dataset}: {what}: {self.rules}; {self.assigned} events assigned,"
+            f" {self.unassigned} not"
+        )
+        return "\n  warning: ".join((line, *self.warnings))
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object with every key."""
-        return asdict(self) | {"dataset": str(self.dataset)}
+        rules = dict.fromkeys(spec.name for spec in fields(Rules)) | (
+            asdict(self.rules) if self.rules else {}
+        )
+        own = asdict(self) | {"dataset": str(self.dataset)}
+        del own["rules"]
+        return own | rules
 
 
 def resync_all(paths: Iterable[Path], change: Change) -> Iterator[Resynced]:
-    """Resync one dataset after the other; one that fails does not stop the others."""
+    """Resync one dataset after the other; one that fails does not stop the others.
+
+    One for which `change` makes no sense is passed over.
+    """
     for path in paths:
         try:
-            before = _key(path)
+            check_change(path, change)
+            key, rules = _state(path)
             resync(path, change)
+            new_key, new_rules = _state(path)
             with open_dataset(path) as dataset:
                 attrs = dataset.h5["/sync"].attrs
                 yield Resynced(
                     dataset=path,
-                    changed=dataset.dataset_key != before,
+                    changed=new_key != key,
+                    anew=_rule(new_rules) != _rule(rules),
+                    rules=new_rules,
                     assigned=int(attrs["assigned"]),
                     unassigned=int(attrs["unassigned"]),
+                    warnings=tuple(dataset.report.get("warnings", ())),
                 )
+        except UsageError as error:
+            reason = str(error).removeprefix(f"{path}: ")
+            yield Resynced(dataset=path, changed=False, skipped=reason)
         except (PlaymillError, OSError, KeyError, RuntimeError) as error:
             yield Resynced(dataset=path, changed=False, error=str(error))
+
+
+def check_change(path: Path, change: Change) -> None:
+    """Raise UsageError if `change` makes no sense for the dataset `path`.
+
+    One that cannot be read is left to `resync`, which says what is wrong with it.
+    """
+    with suppress(DatasetError, OSError), open_dataset(path) as dataset:
+        _changed(dataset, change)
+
+
+def _state(path: Path) -> tuple[str, Rules]:
+    with open_dataset(path) as dataset:
+        attrs, config = dataset.h5["/sync"].attrs, dataset.provenance.get("config") or {}
+        window_ms, lag = float(attrs["window_ms"]), dataset.report.get("lag") or {}
+        rules = Rules(
+            policy=str(attrs["policy"]),
+            window_ms=None if isinf(window_ms) else window_ms,
+            latency_ms=float(attrs["latency_ms"]),
+            lag_shown=bool(lag.get("applied")) if config.get("auto_latency") else None,
+        )
+        return dataset.dataset_key, rules
+
+
+def _rule(rules: Rules) -> tuple[str, float | None, float]:
+    return rules.policy, rules.window_ms, rules.latency_ms
 
 
 def _key(path: Path) -> str:
@@ -101,6 +182,9 @@ def resync(path: Path, change: Change) -> Path:
     with open_dataset(path) as dataset:
         config = _changed(dataset, change)
         content = label(_session(dataset, config), _frames(dataset), whole_events(dataset), config)
+        failure = gates.failed(str(path), content.report)
+        if failure is not None:
+            raise failure
         storage = DataStorage(path.parent.parent)
         if storage.path(dataset.session_id).resolve() != path.resolve():
             raise DatasetError(
@@ -127,7 +211,12 @@ def _changed(dataset: Dataset, change: Change) -> PipelineConfig:
             " only datasets of the mill can, and of this version",
         )
     old = PipelineConfig.from_json(provenance["config"])
-    new = change(old)
+    try:
+        new = change(old)
+    except UsageError as error:
+        raise UsageError(f"{dataset.path}: {error}") from error
+    if old.policy == LINE_POLICY and (new.window_us != old.window_us):
+        raise UsageError(f"{dataset.path}: policy 'line' gives line i to frame i; it has no window")
     check_policy(dataset.path, provenance["reader"], new.policy)
     return new
 

@@ -18,6 +18,9 @@ SCHEMA_VERSION = 1
 """Value of the root attribute `schema_version`; any change of bytes raises it."""
 REPORT_FILE_NAME = "alignment.json"
 """Beside a dataset: its alignment report, once more, for those who read no HDF5."""
+FAILED_FOLDER = "failed"
+"""In the datasets folder: alignment reports of recordings that missed a gate, and so have no
+dataset. They are named after the folder that the dataset would have."""
 FILE_NAME = "data.h5"
 """Name of the dataset inside its session's folder."""
 CLOCKS = ("unix_us", "log_us", "stream")

@@ -23,8 +23,8 @@ def spread_ms(distance_us: NDArray[np.int64]) -> dict[str, float]:
     return {name: int(ordered[place]) / 1000 for name, place in places.items()}
 
 
-def median_us(values_us: NDArray[np.int64]) -> int:
-    """Return the median of (K,) int64, K at least 1: exact, a half rounded down."""
+def median_us(values_us: NDArray[np.int64 | np.uint64]) -> int:
+    """Return the median of (K,) 64-bit integers, K at least 1: exact, a half rounded down."""
     low, high = (len(values_us) - 1) // 2, len(values_us) // 2
     ordered = np.partition(values_us, (low, high))
     return (int(ordered[low]) + int(ordered[high])) // 2

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -125,7 +125,7 @@ class DataStorage:
         target = self.path(session_id)
         if _holds(target, label, session_id=session_id):
             collect_stale(target)  # who published it may have died a moment later
-            _report_beside(target)
+            self._published(target)
             return target
         with Temporary(target) as temporary:
             with temporary.spool() as spool, open_spool(spool, "w") as file:
@@ -145,7 +145,7 @@ class DataStorage:
                     _check(temporary.path, target)
                 _claim(claim, target)
                 if temporary.publish_new():
-                    _report_beside(target)
+                    self._published(target)
                     return target
             with locked(target.parent):
                 if not _holds(target, label, session_id=session_id):
@@ -153,8 +153,40 @@ class DataStorage:
                     _carry_over(temporary, target, session_id=session_id)
                     _check(temporary.path, target)
                     temporary.replace_target()
-        _report_beside(target)
+        self._published(target)
         return target
+
+    def _published(self, target: Path) -> None:
+        """Leave beside a published dataset what belongs there, and nothing that it has outlived."""
+        _report_beside(target)
+        _failed_path(target).unlink(missing_ok=True)
+
+    # ---- what is not published ------------------------------------------------------------------
+
+    def failed_path(self, session_id: str) -> Path:
+        """Return where `keep_failed` keeps the alignment report of `session_id`."""
+        return _failed_path(self.path(session_id))
+
+    def keep_failed(self, content: DatasetContent, *, recording: str, why: str) -> Path:
+        """Keep the alignment report of a recording that must not be published; return its path.
+
+        It lies there until a dataset of the session is published, or the next one fails.
+
+        Args:
+            recording: its path.
+            why: the error.
+        """
+        path = self.failed_path(content.session_id)
+        path.parent.mkdir(exist_ok=True)
+        write_text_whole(
+            path,
+            _report_text(
+                content.session_id,
+                content.dataset_key,
+                {**content.report, "recording": recording, "error": why},
+            ),
+        )
+        return path
 
     # ---- the one-item form ----------------------------------------------------------------------
 
@@ -209,9 +241,19 @@ def _report_beside(target: Path) -> None:
         if not dataset.report:  # frames given one by one
             return
     with locked(target.parent), open_dataset(target) as dataset:
-        value = {"dataset_key": dataset.dataset_key, "session_id": dataset.session_id}
-        text = json.dumps(value | dataset.report, indent=1, sort_keys=True) + "\n"
+        text = _report_text(dataset.session_id, dataset.dataset_key, dataset.report)
         write_text_whole(target.with_name(schema.REPORT_FILE_NAME), text)
+
+
+def _report_text(session_id: str, dataset_key: str, report: Mapping[str, Any]) -> str:
+    value = {"dataset_key": dataset_key, "session_id": session_id, **report}
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+
+def _failed_path(target: Path) -> Path:
+    """Return where the report of a recording lies that has not become `target`."""
+    name = f"{target.parent.name}.{schema.REPORT_FILE_NAME}"
+    return target.parent.parent / schema.FAILED_FOLDER / name
 
 
 def _claim(claim: Callable[[], bool], target: Path) -> None:

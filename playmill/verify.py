@@ -18,17 +18,23 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill import actions, schema, synchronizer
+from playmill import actions, gates, schema, synchronizer
+from playmill.actions import Actions
+from playmill.alignment_report import alignment_report
 from playmill.config import LINE_POLICY, POLICIES
 from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError
+from playmill.gates import parse_gate
 from playmill.inputs.events import DEVICES, KINDS, MASKS
-from playmill.motion import COLUMNS
+from playmill.motion import COLUMNS, MAX_CHANGE
 from playmill.row_reader import RowReader, blocks
 from playmill.stored_events import stored_events, stored_texts
+from playmill.synchronizer import Alignment
 
 FORMULA_FRAMES = 1 << 16
 """Frames whose times are computed at a time."""
+_INFINITY = 0x7C00
+"""The bits of an infinite float16."""
 _UNREADABLE = (
     OSError,
     LookupError,
@@ -57,6 +63,26 @@ def verify(path: str | PathLike[str]) -> list[str]:
             if problems:
                 return problems
     return []
+
+
+def report_beside(path: str | PathLike[str]) -> list[str]:
+    """Return what is wrong with the alignment report beside the sound dataset `path`.
+
+    Nothing is wrong with none: a dataset may have been moved without it.
+    """
+    beside = Path(path).with_name(schema.REPORT_FILE_NAME)
+    if not beside.exists():
+        return []
+    with open_dataset(path) as dataset:
+        own = {"dataset_key": dataset.dataset_key, "session_id": dataset.session_id}
+        expected = own | dataset.report
+    try:
+        same = json.loads(beside.read_bytes()) == expected
+    except (OSError, ValueError, RecursionError):
+        same = False
+    if same:
+        return []
+    return [f"{beside.name} beside it is not the report that the dataset holds; delete it"]
 
 
 def _run(check: Callable[[Dataset], Iterator[str]], dataset: Dataset) -> Iterator[str]:
@@ -179,10 +205,12 @@ def _bytes(dataset: Dataset) -> Iterator[str]:
             if node.chunks is not None and not _all_chunks_stored(node):
                 yield f"{path} lacks chunks, or has some without a checksum"
             node[:1], node[-1:]  # by HDF5; the rest is read directly where that can be
+            start = 0
             for block in RowReader(node).chunks():
-                if spec.layout == "features" and not _finite(block):
-                    yield f"{path} holds values that are not finite"
+                if problem := _wrong_values(spec, block, start):
+                    yield f"{path} {problem}"
                     break
+                start += len(block)
         except (OSError, RuntimeError, ValueError) as error:
             yield f"{path} is damaged: {error}"
 
@@ -203,9 +231,30 @@ def _all_chunks_stored(node: Any) -> bool:
     return len(found) == len(masks) == expected and not any(masks) and inside
 
 
-def _finite(block: NDArray[np.float16]) -> bool:
-    """Say whether no value is infinite or NaN: no float16 whose exponent bits are all set."""
-    return int((block.view(np.uint16) & 0x7FFF).max(initial=0)) < 0x7C00
+def _wrong_values(spec: schema.Array, block: NDArray[Any], start: int) -> str:
+    """Return what is wrong with rows `start` and later of an array of float16; "" for nothing."""
+    if spec.layout == "features":
+        finite = int(_sizes(block).max(initial=0)) < _INFINITY
+        return "" if finite else "holds values that are not finite"
+    if spec.path != "/frames/motion" or block.shape[1] != len(COLUMNS):
+        return ""
+    sizes, change = _sizes(block), block[:, COLUMNS.index("change")]
+    unknown = sizes.min(axis=1) > _INFINITY
+    wrong = ~unknown & (sizes.max(axis=1) >= _INFINITY)
+    wrong |= (change < 0) | (change > MAX_CHANGE)
+    if start == 0:
+        wrong[0] |= not unknown[0]
+    if not bool(wrong.any()):
+        return ""
+    return (
+        f"of frame {start + int(np.argmax(wrong))} is none: a row is finite, with a change of 0 to"
+        f" {MAX_CHANGE}, or NaN as a whole, as the first is"
+    )
+
+
+def _sizes(block: NDArray[np.float16]) -> NDArray[np.uint16]:
+    """Return the bits of float16 without their signs, which ascend with the size; NaN is last."""
+    return block.view(np.uint16) & np.uint16(0x7FFF)
 
 
 def text_digest(node: Any) -> str:
@@ -362,6 +411,7 @@ def _sync(dataset: Dataset) -> Iterator[str]:
     for spec in schema.ARRAYS:
         if spec.path.startswith("/actions/"):
             yield from _differs(dataset, spec.path, getattr(acts, spec.path[len("/actions/") :]))
+    yield from _report(dataset, alignment, acts)
     for path, names in (
         ("masks", acts.mask_names),
         ("keys", acts.key_names),
@@ -370,6 +420,31 @@ def _sync(dataset: Dataset) -> Iterator[str]:
     ):
         if dataset.names(f"/actions/{path}") != names:
             yield f"/actions/{path}: names do not follow from /inputs/codes"
+
+
+def _report(dataset: Dataset, alignment: Alignment, acts: Actions) -> Iterator[str]:
+    """Alignment report: what it says, against the arrays."""
+    stored = json.loads(dataset.h5["/sync"].attrs["report"])
+    if stored == {}:  # frames given one by one
+        return
+    known = stored if isinstance(stored, dict) else {}
+    # These two are measured against what is not in the file, or is measured anew by nobody.
+    measured = {name: known.get(name) for name in ("clock", "lag")}
+    report = alignment_report(
+        dataset.timestamps_us, dataset.flags, stored_events(dataset), alignment, acts, **measured
+    )
+    required = [parse_gate(result["gate"]) for result in known.get("gates", ())]
+    report["gates"] = gates.evaluate(required, report, latency_us=alignment.latency_us)
+    for name in sorted(report):
+        if known.get(name) != report[name]:
+            yield (
+                f"/sync: the report says {name} is {json.dumps(known.get(name))}, but the arrays"
+                f" say {json.dumps(report[name])}"
+            )
+    warned = known.get("warnings")
+    others = len(dataset.warnings) - len(warned) if isinstance(warned, list) else -1
+    if others < 0 or dataset.warnings[others:] != warned:
+        yield "/sync: the report's warnings are not the last of the dataset's"
 
 
 def _differs(dataset: Dataset, path: str, expected: NDArray[Any]) -> Iterator[str]:

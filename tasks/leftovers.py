@@ -13,13 +13,13 @@ from stat import S_ISREG
 
 from playmill.jobs import Step
 from playmill.publication import collect_stale, find_temporaries
-from playmill.schema import FILE_NAME, REPORT_FILE_NAME
+from playmill.schema import FAILED_FOLDER, FILE_NAME, REPORT_FILE_NAME
 from playmill.store import Store
 
 STALE_S = 86_400.0
 """Nobody writes for that long: every task is killed far earlier."""
 _PUBLISHED = (FILE_NAME, REPORT_FILE_NAME)
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}(\.tmp)?")
 _CHUNK = re.compile(r"[0-9]{6,}")
 
 
@@ -49,7 +49,7 @@ def find_leftovers(
             if step.name not in running and _changed_s(folder) < before_s:
                 num_bytes = sum(s.st_size for s in _stats(folder) if S_ISREG(s.st_mode))
                 yield Leftover(folder, num_bytes)
-    for top in (store.root, datasets / "reports"):
+    for top in (store.root, datasets / "reports", datasets / FAILED_FOLDER):
         yield from _temporary_files(top, before_s)
     for folder in datasets.glob("session_*"):
         for path in (path for name in _PUBLISHED for path in find_temporaries(folder / name)):

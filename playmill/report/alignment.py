@@ -61,6 +61,8 @@ class Gate:
     gate: str
     value: float | None
     passed: bool | None
+    why: str | None = None
+    """Why there is nothing to tell by."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,6 +171,7 @@ def parse(text: str) -> AlignmentReport | None:
                 gate=str(entry.get("gate")),
                 value=_number(entry.get("value")),
                 passed=_truth(entry.get("passed")),
+                why=None if entry.get("why") is None else str(entry["why"]),
             )
             for entry in _list(value.get("gates"))
             if isinstance(entry, dict)

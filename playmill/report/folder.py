@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from playmill.alignment_warnings import has_few_valid, lacks_frames
 from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError, PlaymillError
 from playmill.report import alignment
@@ -27,6 +30,8 @@ class Entry:
     game: str
     length_us: int
     frames: int
+    valid: int
+    """Rows of /actions that are valid."""
     events: int
     unassigned: int
     p95_ms: float | None
@@ -45,7 +50,17 @@ class Entry:
     @property
     def troubled(self) -> bool:
         """Whether somebody should look."""
-        return bool(self.failed_gates) or self.conserved is False
+        return (
+            bool(self.failed_gates)
+            or self.conserved is False
+            or lacks_frames(self.coverage)
+            or self.has_few_valid
+        )
+
+    @property
+    def has_few_valid(self) -> bool:
+        """Whether there are events, and (nearly) no row is valid."""
+        return bool(self.events) and has_few_valid(self.frames, self.valid)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +111,7 @@ def _entry(path: Path, dataset: Dataset) -> Entry:
         game=game if isinstance(game, str) and game else UNKNOWN_GAME,
         length_us=int(times[-1] - times[0]),
         frames=len(times),
+        valid=int(np.count_nonzero(dataset.actions("valid"))),
         events=report.events,
         unassigned=report.unassigned,
         p95_ms=report.distance_ms.p95,

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from playmill.report import document, figures, tables
+from playmill.alignment_warnings import lacks_frames
+from playmill.report import document, figures, sections, tables
 from playmill.report.folder import Entry, Failure, Unreadable
 from playmill.report.markup import Markup, escape, join, prose, tag
 from playmill.report.tables import Section
@@ -121,7 +122,7 @@ def _gates(entries: Sequence[Entry]) -> Section | None:
     if not counts:
         return None
     rows = [(gate, *(f"{number:,}" for number in counts[gate])) for gate in sorted(counts)]
-    heads = ("Gate", "Passed", "Failed", "Nothing to tell by")
+    heads = ("Gate", "Passed", "Failed", "Not checked")
     return tables.section("Gates", tables.table(heads, rows, numeric=(1, 2, 3)), id_="gates")
 
 
@@ -160,12 +161,16 @@ def _lag(entry: Entry) -> str:
 
 
 def _state(entry: Entry) -> Markup:
-    marks = []
+    marks: list[Markup | None] = []
     if entry.gates:
         no = f"{figures.plural(entry.failed_gates, 'gate')} failed"
         marks.append(tables.verdict(not entry.failed_gates, yes="gates passed", no=no))
+    if lacks_frames(entry.coverage):
+        marks.append(sections.coverage(entry.coverage))
+    if entry.has_few_valid:
+        marks.append(sections.few_valid(entry.frames, entry.valid))
     if entry.conserved is False:
-        marks.append(tables.verdict(False, yes="", no="inputs are missing"))
+        marks.append(sections.audit(entry.conserved))
     if entry.warnings:
         warned = figures.plural(entry.warnings, "warning")
         marks.append(tag("span", warned, class_="mark warn"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from playmill.alignment_warnings import has_few_valid, lacks_frames
 from playmill.report import charts, figures, strips, tables
 from playmill.report.alignment import AlignmentReport, Clock, Gate, Lag, Spread
-from playmill.report.markup import Markup, join, tag
+from playmill.report.markup import Markup, escape, join, tag
 from playmill.report.tables import Section
 from playmill.report.timeline import Timeline
 
@@ -34,13 +35,42 @@ def gates(gates: Sequence[Gate]) -> Section | None:
     rows = [
         (
             gate.gate,
-            "unknown" if gate.value is None else f"{gate.value:.6g}",
-            tables.verdict(gate.passed, yes="passed", no="failed", unknown="nothing to tell by"),
+            "none" if gate.value is None else f"{gate.value:.6g}",
+            tables.verdict(gate.passed, yes="passed", no="failed", unknown="not checked"),
         )
         for gate in gates
     ]
     body = tables.table(("Gate", "Value", "Verdict"), rows, numeric=(1,))
-    return tables.section("Gates", body, id_="gates")
+    whys = [
+        tag("li", escape(f"{gate.gate} is not checked: {gate.why}", limit=1000))
+        for gate in gates
+        if gate.passed is None and gate.why is not None
+    ]
+    return tables.section("Gates", body, tag("ul", *whys) if whys else None, id_="gates")
+
+
+def coverage(share: float | None) -> Markup | None:
+    """Return a mark that says how many events have a frame, in the colour that this deserves."""
+    if share is None:
+        return None
+    text = f"{figures.percent(share)} of events within the video have a frame"
+    kind = "good" if share == 1 else "bad" if lacks_frames(share) else "warn"
+    return tag("span", text, class_=f"mark {kind}")
+
+
+def few_valid(frames: int, valid: int) -> Markup | None:
+    """Return a mark where hardly a row is valid."""
+    if not has_few_valid(frames, valid):
+        return None
+    text = f"{figures.count(valid)} of {figures.plural(frames, 'row')} valid"
+    return tag("span", text, class_="mark bad")
+
+
+def audit(conserved: bool | None) -> Markup | None:
+    """Return a mark with the verdict of the audit, which says nothing of frames."""
+    if conserved is None:
+        return None
+    return tables.verdict(conserved, yes="input counts add up", no="inputs are missing")
 
 
 def synchronization(report: AlignmentReport, rule: str, histogram: Markup | None) -> Section:
@@ -192,7 +222,11 @@ def conservation(report: AlignmentReport) -> Section | None:
     verdict = tables.verdict(report.conserved, yes="holds", no="does not hold")
     return tables.section(
         "Conservation",
-        tag("p", "Log = dataset + what has no frame: ", verdict),
+        tag(
+            "p",
+            "Every input of the log is in a row of /actions or counted as without a frame: ",
+            verdict,
+        ),
         tables.table(heads, rows, numeric=(1, 2, 3)) if rows else None,
         id_="conservation",
     )

@@ -86,12 +86,19 @@ def _head(dataset: Dataset, report: AlignmentReport, line: Timeline) -> Markup:
     if report.gates:
         no = f"{figures.plural(len(failed), 'gate')} failed"
         marks.append(tables.verdict(not failed, yes="gates passed", no=no))
-    if report.conserved is not None:
-        marks.append(tables.verdict(report.conserved, yes="nothing lost", no="inputs are missing"))
+    valid = int(np.count_nonzero(dataset.actions("valid")))
+    marks += [
+        mark
+        for mark in (
+            sections.coverage(report.coverage),
+            sections.few_valid(len(dataset), valid) if report.events else None,
+            sections.audit(report.conserved),
+        )
+        if mark is not None
+    ]
     if dataset.warnings:
         warned = figures.plural(len(dataset.warnings), "warning")
         marks.append(tag("span", warned, class_="mark warn"))
-    valid = int(np.count_nonzero(dataset.actions("valid")))
     video = dataset.provenance.get("video")
     return tag(
         "header",

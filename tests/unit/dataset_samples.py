@@ -93,6 +93,7 @@ def make_motion(num_frames: int) -> np.ndarray:
     """Return (num_frames, C) motion of random size; the first row is unknown."""
     shape = (num_frames, len(COLUMNS))
     motion = np.random.default_rng(2).normal(size=shape).astype(np.float16)
+    motion[:, COLUMNS.index("change")] = np.abs(motion[:, COLUMNS.index("change")])
     motion[:1] = np.nan
     return motion
 

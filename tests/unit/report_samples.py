@@ -90,7 +90,7 @@ def make_report(**changed: Any) -> dict[str, Any]:
         "gates": [
             {"gate": "clock_residual_p95<20ms", "value": 3.5, "passed": True},
             {"gate": "lag<50ms", "value": 53.5, "passed": False},
-            {"gate": "coverage>0.9", "value": None, "passed": None},
+            {"gate": "coverage>0.9", "value": None, "passed": None, "why": "no event"},
         ],
     } | changed  # fmt: skip
 

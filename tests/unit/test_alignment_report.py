@@ -69,6 +69,9 @@ class TestShape:
         )
         got = report_of([10, 20, 60, 70], log, "following", 8, gaps=(2,))
         assert got == {
+            "frames": 4,
+            "valid_frames": 0,
+            "frame_interval_ms": 0.01,
             "events": 8,
             "assigned": 5,
             "unassigned": 3,
@@ -106,6 +109,7 @@ class TestShape:
     def test_one_frame_is_a_video(self) -> None:
         got = report_of([10], log_of([move(10), move(11)]), "following", 5)
         assert (got["coverage"], got["gap_fraction"], got["assigned"]) == (1.0, 0.0, 2)
+        assert got["frame_interval_ms"] is None
 
     def test_clock_and_lag_are_handed_on(self) -> None:
         clock, lag = {"source": "subtitle track", "steps": []}, {"lag_ms": 12.5}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from playmill.consolidation import consolidate, read_events
-from playmill.errors import ClockError, CorruptVideo, PartError, SourceChanged
+from playmill.errors import ClockError, CorruptVideo, PartError, RecordingError, SourceChanged
 from playmill.jobs import Commit
 from playmill.joined_frames import FROZEN_US, Frames, join_frames
 from playmill.labels import check_overlap
@@ -116,6 +117,25 @@ def test_a_picture_repeated_across_a_chunk_edge_is_a_duplicate() -> None:
 )
 def test_a_gap_is_flagged_on_the_frame_after_it(pts: list[int], gaps: list[int]) -> None:
     assert np.flatnonzero(join(pts).flags & GAP).tolist() == gaps
+
+
+@pytest.mark.parametrize(
+    ("repeats", "expected"),
+    [
+        ([0, 0, DUPLICATE], [0, 0]),  # A, B left out, B: not what was before B
+        ([0, DUPLICATE, DUPLICATE], [0, DUPLICATE]),
+        ([0, DUPLICATE, 0], [0, 0]),
+        ([0, 0, 0], [0, 0]),
+    ],
+)
+def test_a_duplicate_repeats_the_frame_before_it_that_is_kept(
+    repeats: list[int], expected: list[int]
+) -> None:
+    frames = join([0, 0, 10], flags=repeats)
+    assert frames.keep.tolist() == [True, False, True]
+    assert frames.flags.tolist() == expected
+    behind = join([0, 10, 10, 20], flags=[0, DUPLICATE, 0, DUPLICATE])
+    assert behind.flags.tolist() == [0, DUPLICATE, 0]
 
 
 def test_a_gap_may_lie_between_chunks() -> None:
@@ -248,15 +268,20 @@ def test_a_source_that_is_not_the_planned_one_is_an_error(tmp_path: Path, name: 
 # The whole
 
 
-def publish(tmp_path: Path, *, damage: bool = False, **changed: Any) -> tuple[Path, Any]:
+def publish(
+    tmp_path: Path, *, damage: bool = False, require: tuple[str, ...] = (), **changed: Any
+) -> tuple[Path, Any]:
     """Consolidate a session of four frames and two events; return datasets folder and summary."""
     folder = tmp_path / "s"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(tmp_path / "part", ignore_errors=True)
     make_session(folder)
     lines = [{"t": ZERO_US + 10_000, "type": "key_down", "key": "w"},
              {"t": ZERO_US + 900_000, "type": "key_up", "key": "w"}]  # fmt: skip
     text = "".join(json.dumps(line) + "\n" for line in lines) + "garbage\n"
     (folder / "inputs.jsonl").write_text(text)
     recording, manifest = planned(folder)
+    manifest = replace(manifest, config=replace(manifest.config, require=require))
     part = PartWriter(tmp_path / "part", dim=3, image_size=None)
     part.append("features", np.arange(12, dtype=np.float16).reshape(4, 3))
     glances = np.arange(4 * 36 * 64, dtype=np.uint8).reshape(4, *PICTURE_SIZE)
@@ -306,6 +331,25 @@ def test_a_damaged_part_publishes_nothing(tmp_path: Path) -> None:
     with pytest.raises(PartError, match="cannot be read"):
         publish(tmp_path, damage=True)
     assert list((tmp_path / "datasets").rglob("*.h5")) == []
+
+
+def test_a_recording_that_misses_a_gate_leaves_its_report_until_it_is_published(
+    tmp_path: Path,
+) -> None:
+    kept = tmp_path / "datasets" / "failed" / "session_sample.alignment.json"
+    for limit in ("0.1", "0.2"):
+        with pytest.raises(RecordingError, match=f"The whole report: {kept}") as raised:
+            publish(tmp_path, require=(f"unassigned_fraction<{limit}", "gap_fraction<0.5"))
+        report = json.loads(kept.read_text())
+        assert report["gates"][0]["gate"] == f"unassigned_fraction<{limit}"
+        assert report["unassigned_why"]["after_last_frame"] == 1
+        assert report["session_id"] == "sample"
+        assert report["recording"] == str(tmp_path / "s")
+        assert report["error"] == str(raised.value)
+    assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+    assert list((tmp_path / "datasets").rglob("*.h5")) == []
+    publish(tmp_path)
+    assert not kept.exists()
 
 
 def test_the_bytes_do_not_depend_on_who_computed_them_when(tmp_path: Path) -> None:

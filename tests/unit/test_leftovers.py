@@ -73,6 +73,7 @@ def test_temporaries_go_and_files_that_are_no_temporaries_stay(
         write(job / "attempts" / f".ingest.1.json.{HEX}"),
         write(store.root / "parts" / KEY / "commits" / f".000000.json.{HEX}"),
         write(reports / f".nightly.json.{HEX}"),
+        write(tmp_path / "datasets" / "failed" / f".session_x.alignment.json.{HEX}.tmp"),
         write(session / f".data.h5.{HEX}.tmp"),
         write(session / f".alignment.json.{HEX}.tmp"),
     ]

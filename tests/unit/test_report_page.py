@@ -71,8 +71,9 @@ def test_hostile_text_does_not_make_a_page_long(hostile: str) -> None:
 def test_every_part_of_the_report_is_on_the_page(tmp_path: Path) -> None:
     found = outline(store_report(make_dataset(tmp_path), make_report()))
     for expected in (
-        "1 gate failed", "nothing lost", "1 warning", "the log is short",
-        "clock_residual_p95<20ms", "nothing to tell by", "53.5 ms", "confident",
+        "1 gate failed", "input counts add up", "98.8 % of events within the video have a frame",
+        "1 warning", "the log is short", "clock_residual_p95<20ms", "not checked",
+        "coverage>0.9 is not checked: no event", "53.5 ms", "confident",
         "98.8 %", "3 before the first frame", "p50 16.2 ms, p95 31.5 ms, max 33.2 ms",
         "subtitle track", "-123.456 ms", "+12.34 ppm", "frames are stamped one frame late",
         "0:01.990", "+16.67 ms", "mouse dx", "following, window 100 ms", "Doom – ünï", "holds",
@@ -82,6 +83,33 @@ def test_every_part_of_the_report_is_on_the_page(tmp_path: Path) -> None:
     ids = found.values("id")
     assert len(ids) == len(set(ids))
     assert {f"#{name}" for name in ids} == set(found.values("href"))
+
+
+def marks(found: Outline) -> dict[str, str]:
+    """Return the marks in the head of a page, with their colours."""
+    kinds = [str(value) for value in found.values("class") if str(value).startswith("mark ")]
+    texts = [word for word in found.words if word.strip()]
+    first = texts.index("Playmill dataset") + 2
+    return dict(zip(texts[first:], [kind.removeprefix("mark ") for kind in kinds], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("coverage", "text", "colour"),
+    [(1.0, "100 %", "good"), (0.9999, "over 99.9 %", "warn"), (0.9, "90 %", "bad")],
+)
+def test_green_says_that_every_event_has_a_frame_only_where_that_is_so(
+    tmp_path: Path, coverage: float, text: str, colour: str
+) -> None:
+    report = make_report(coverage=coverage, gates=[])
+    found = marks(outline(store_report(make_dataset(tmp_path), report)))
+    assert found[f"{text} of events within the video have a frame"] == colour
+    assert found["input counts add up"] == "good"
+    assert not any("rows valid" in mark for mark in found)
+
+
+def test_a_page_of_a_dataset_that_is_hardly_valid_looks_so(tmp_path: Path) -> None:
+    found = marks(outline(make_dataset(tmp_path, window_us=20_000)))
+    assert found["0 of 150 rows valid"] == "bad"
 
 
 def test_without_a_report_its_parts_are_left_out(tmp_path: Path) -> None:

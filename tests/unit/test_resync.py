@@ -7,19 +7,23 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from playmill import pipeline
+from playmill.cli import app
 from playmill.config import PipelineConfig
 from playmill.dataset import open_dataset
 from playmill.errors import DatasetError, RecordingError, UsageError
-from playmill.resync import resync, resync_all
+from playmill.resync import Rules, resync, resync_all
 from playmill.schema import REPORT_FILE_NAME
 from playmill.storage import DataStorage
+from playmill.testing import make_video
 from tests.unit.dataset_samples import make_content, make_features
+from tests.unit.test_vpt import tick
 
 RECORDING = Path(__file__).resolve().parents[2] / "examples/recordings/doom-320x240-audio"
 CONFIG = PipelineConfig(encoder="mean_pixel")
@@ -142,10 +146,80 @@ def test_the_command(dataset: Path) -> None:
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
     assert (row["dataset"], row["changed"], row["error"]) == (str(dataset), True, None)
+    assert (row["anew"], row["skipped"], row["lag_shown"]) == (True, None, None)
+    assert (row["policy"], row["window_ms"], row["latency_ms"]) == ("nearest", 100, 0)
     done = command(dataset, "--policy", "nearest")
-    assert done.stdout.startswith(f"{dataset}: as it was, ")
+    rule = "policy nearest, window 100 ms, latency 0 ms; "
+    assert done.stdout.startswith(f"{dataset}: unchanged: {rule}")
     done = command(dataset, "--require", "coverage>0.9999999")
     assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith(f"{dataset}: unchanged (the new options are noted): {rule}")
+
+
+def test_it_says_which_latency_was_applied(dataset: Path) -> None:
+    (row,) = resync_all([dataset], lambda config: replace(config, auto_latency=True))
+    assert "unchanged (the new options are noted)" in str(row)
+    assert "latency 0 ms (auto: the pictures do not show the lag); " in str(row)
+    assert (row.to_json()["latency_ms"], row.to_json()["lag_shown"]) == (0, False)
+    shown = Rules(policy="nearest", window_ms=None, latency_ms=53.5, lag_shown=True)
+    assert str(shown) == "policy nearest, window none, latency 53.5 ms (auto)"
+    (row,) = resync_all([dataset], lambda config: replace(config, window_us=1_000))
+    assert row.anew
+    assert "\n  warning: " in str(row)
+    assert "the window is 1 ms" in row.to_json()["warnings"][0]
+
+
+@pytest.fixture
+def of_lines(dataset: Path) -> Path:
+    """Return a dataset of policy line, beside `dataset`."""
+    folder = dataset.parents[2]
+    pts = [4500 * number for number in range(20)]
+    make_video(folder / "a.mp4", numbers=range(20), pts=pts, time_base=Fraction(1, 90_000))
+    lines = [json.dumps(tick(number)) for number in range(20)]
+    (folder / "a.jsonl").write_text("\n".join(lines))
+    return pipeline.run(folder / "a.mp4", dataset.parents[1], CONFIG)
+
+
+LINE_OPTIONS = {
+    "--latency-ms": ("auto", "it has no latency"),
+    "--window-ms": ("50", "it has no window"),
+    "--policy": ("nearest", "whose policy is line"),
+}
+
+
+@pytest.mark.parametrize("option", LINE_OPTIONS)
+def test_a_dataset_of_lines_in_a_folder_is_passed_over(
+    dataset: Path, of_lines: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value, reason = LINE_OPTIONS[option]
+    before = of_lines.read_bytes()
+    folder = str(dataset.parents[1])
+    called = ["resync", folder, option, value]
+    app(called, standalone_mode=False)
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{of_lines}: passed over: "))
+    assert reason in line
+    assert line.count(str(of_lines)) == 1
+    app([*called, "--json"], standalone_mode=False)
+    rows = {row["dataset"]: row for row in json.loads(capsys.readouterr().out)}
+    assert reason in rows[str(of_lines)]["skipped"]
+    assert rows[str(of_lines)]["error"] is None
+    assert rows[str(dataset)]["skipped"] is None
+    assert of_lines.read_bytes() == before
+    with pytest.raises(UsageError, match=reason):
+        app(["resync", str(dataset), str(of_lines), option, value], standalone_mode=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
+    for path, message in (
+        (tmp_path / "nothere", "nothere: there is no such file or folder"),
+        (tmp_path, "no dataset (session_ID/data.h5) in this folder"),
+    ):
+        for options in ((), ("--latency-ms", "5")):
+            done = command(path, *options)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert message in done.stderr
 
 
 @pytest.mark.parametrize(

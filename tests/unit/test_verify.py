@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,11 @@ import numpy as np
 import pytest
 
 from playmill import row_reader
+from playmill.alignment_report import alignment_report
+from playmill.gates import evaluate, parse_gate
+from playmill.motion import COLUMNS
 from playmill.storage import DataStorage
-from playmill.verify import text_digest, verify
+from playmill.verify import report_beside, text_digest, verify
 from playmill.verify_process import verify_apart
 from tests.unit.dataset_samples import make_content, make_events, make_features, make_images
 
@@ -120,6 +125,103 @@ def test_a_broken_form_is_found(path: Path, edit: Any, problem: str) -> None:
 def assert_found(path: Path, problem: str) -> None:
     problems = verify(path)
     assert any(re.search(problem, line) for line in problems), problems
+
+
+def report(*path: str | int, value: Any) -> Callable[[h5py.File], None]:
+    """Change one value of the alignment report."""
+
+    def edit(file: h5py.File) -> None:
+        whole = json.loads(file["/sync"].attrs["report"])
+        inner = whole
+        for step in path[:-1]:
+            inner = inner[step]
+        inner[path[-1]] = value
+        file["/sync"].attrs["report"] = json.dumps(whole)
+
+    return edit
+
+
+REPORT = {
+    "assigned": (report("assigned", value=1), "the report says assigned is 1, but the arrays say"),
+    "unassigned": (report("unassigned", value=-1), "the report says unassigned is -1, but"),
+    "why": (report("unassigned_why", "in_gap", value=9), r"says unassigned_why is .*\"in_gap\": 9"),
+    "valid rows": (report("valid_frames", value=150), "says valid_frames is 150, but"),
+    "interval": (report("frame_interval_ms", value=10.0), "says frame_interval_ms is 10.0, but"),
+    "coverage": (report("coverage", value=0.5), "says coverage is 0.5, but the arrays say 1.0"),
+    "gaps": (report("gap_fraction", value=0.1), "says gap_fraction is 0.1, but the arrays say 0.0"),
+    "distance": (report("event_frame_distance_ms", "p95", value=0.0), "event_frame_distance_ms is"),
+    "audit": (report("conservation", "presses", "log", value=0), "says conservation is"),
+    "gate": (report("gates", 0, "passed", value=False), "says gates is"),
+    "gate's value": (report("gates", 0, "value", value=0.99), "says gates is"),
+    "no gate": (report("gates", 0, "gate", value="luck>1"), "cannot be read: UsageError"),
+    "warnings": (report("warnings", value=["another"]), "report's warnings are not the last"),
+    "no report": (set_attr("/sync", "report", "[1]"), "says assigned is null, but the arrays say"),
+}
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset with its alignment report."""
+    content = make_content()
+    arrays = (content.timestamp_us, content.flags, content.events, content.alignment)
+    found = alignment_report(*arrays, content.actions)
+    found["gates"] = evaluate([parse_gate("coverage>0.9")], found)
+    found["warnings"] = content.warnings[-1:]
+    return DataStorage(tmp_path_factory.mktemp("reported")).write(replaced(content, report=found))
+
+
+@pytest.mark.parametrize(("edit", "problem"), REPORT.values(), ids=REPORT.keys())
+def test_a_report_that_is_not_that_of_the_arrays_is_found(
+    reported: Path, tmp_path: Path, edit: Any, problem: str
+) -> None:
+    path = Path(shutil.copy(reported, tmp_path))
+    assert verify(path) == []
+    change(path, edit)
+    assert_found(path, problem)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_some_none_or_all_warnings_are_the_report_s(
+    reported: Path, tmp_path: Path, count: int
+) -> None:
+    path = Path(shutil.copy(reported, tmp_path))
+    change(path, report("warnings", value=["the log is short"][:count]))
+    assert verify(path) == []
+    change(path, report("warnings", value=["the log is short"] * 2))
+    assert_found(path, "report's warnings are not the last")
+
+
+def test_a_report_beside_that_is_another_is_found(reported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(reported.parent, tmp_path / "session_s-1"))
+    path, beside = folder / reported.name, folder / "alignment.json"
+    assert report_beside(path) == []
+    for text in (beside.read_text().replace('"assigned": ', '"assigned": 1'), "{", "[1]"):
+        beside.write_text(text)
+        (problem,) = report_beside(path)
+        assert problem.startswith("alignment.json beside it is not the report that the dataset")
+    beside.unlink()
+    assert report_beside(path) == []
+
+
+MOTION = {
+    "infinite": ((7, 4), np.inf),
+    "partly unknown": ((7, 4), np.nan),
+    "the first known": (0, 0.5),
+    "change below 0": ((7, COLUMNS.index("change")), -0.5),
+    "change above 255": ((7, COLUMNS.index("change")), 256),
+}
+
+
+@pytest.mark.parametrize(("place", "value"), MOTION.values(), ids=MOTION.keys())
+def test_motion_that_is_none_is_found(path: Path, place: Any, value: float) -> None:
+    change(path, put("/frames/motion", place, value))
+    frame = place[0] if isinstance(place, tuple) else place
+    assert_found(path, f"/frames/motion of frame {frame} is none: a row is finite")
+
+
+def test_motion_may_be_unknown_as_a_whole(path: Path) -> None:
+    change(path, put("/frames/motion", 7, np.nan))
+    assert verify(path) == []
 
 
 MEANING = {
