@@ -29,8 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playmill.clock_fit import clock_report
-from playmill.config import LINE_POLICY, MAX_TIME_US
-from playmill.errors import ClockError
+from playmill.config import LINE_POLICY
 from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents
 from playmill.inputs.game_recorder_session import (
@@ -216,18 +215,12 @@ class GameRecorderReader:
 
         Raises:
             MissingStream: frame_timestamps.jsonl is gone.
-            ClockError: times beyond 64 bits.
         """
         segment = _segment(files)
-        try:
-            pts_us = video.pts_us()
-        except OverflowError:
-            raise _no_times(files.video) from None
+        pts_us = video.pts_us()
         times = _side(files, FRAME_TIMES)
         taken = read_frame_times(times, start=segment.start, num_frames=len(pts_us))
         pts_zero_us = _pts_zero_us(segment, taken, pts_us)
-        if abs(pts_zero_us) >= MAX_TIME_US:
-            raise _no_times(files.video)
         unix = bool(len(taken.picture)) or segment.start_us is not None
         warnings = [*_warnings(segment, taken, len(pts_us))]
         if not unix:
@@ -293,13 +286,3 @@ def _warnings(segment: Segment, taken: FrameTimes, num_frames: int) -> Iterator[
         )
     if taken.copies:
         yield f"{taken.copies} frames are copies that the recorder put in for lost ones"
-
-
-def _no_times(video: Path) -> ClockError:
-    return ClockError(
-        str(video),
-        "",
-        "times of the stream beyond 64 bits",
-        "times within +-2**62 us",
-        "Convert the video so that its times begin at 0.",
-    )

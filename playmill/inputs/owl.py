@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from playmill.errors import ClockError
-from playmill.inputs.event_table import EventTable, what
+from playmill.inputs.event_table import MAX_TIME_US, EventTable, what
 from playmill.inputs.events import DEVICES, InputEvents, Mask
 from playmill.inputs.exact_numbers import amount, decimal_us, true_or_false
 from playmill.inputs.lines import Rejected, decoded, log_lines, parse_json, shown
@@ -334,7 +334,7 @@ class OWLControlReader:
         log.snapshots.correct(log.table)
         return log.table.freeze(
             w3c_codes={str(vk): w3c_of_vk(vk) for vk in range(256)},
-            masks=log.masks(log.last_us + 1),
+            masks=log.masks(min(log.last_us + 1, MAX_TIME_US)),
         )
 
 

@@ -39,7 +39,6 @@ from numpy.typing import NDArray
 
 from playmill.clock_fit import clock_report
 from playmill.config import LINE_POLICY, MAX_TIME_US
-from playmill.errors import ClockError
 from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents, Mask
 from playmill.inputs.line_times import LineTimes, line_masks
@@ -131,7 +130,7 @@ class _Log:
     def add(self, number: int, content: bytes) -> None:
         """Take the next line that is not blank."""
         line = read_line(content, keep_text=self.keep_text)
-        time_us = min(self.times.next(line.milli_us), MAX_TIME_US * 2 - 1)
+        time_us = min(self.times.next(line.milli_us), MAX_TIME_US)
         tick, reason = line.tick, line.reason
         if tick is not None:
             try:
@@ -241,23 +240,11 @@ class VptReader:
 
         Raises:
             MissingStream: there is no log.
-            ClockError: times beyond 64 bits.
         """
         line_us = line_times_us(files.log)
         warnings = [*_count_warnings(len(line_us), len(video.pts)), *_scale_warnings(files.video)]
-        try:
-            pts_us, logged_us = clock_pairs(line_us, video.pts_us())
-        except OverflowError:
-            pts_us, logged_us = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        pts_us, logged_us = clock_pairs(line_us, video.pts_us())
         pts_zero_us = int(logged_us[0]) - int(pts_us[0]) if len(pts_us) else 0
-        if abs(pts_zero_us) >= MAX_TIME_US:
-            raise ClockError(
-                str(files.video),
-                "",
-                f"a first frame at {pts_us[0]} us of a stream that began at {pts_zero_us} us",
-                "times within +-2**62 us",
-                "Convert the video so that its times begin at 0.",
-            )
         if not len(pts_us):
             warnings.append("no line says when it was: times count from pts 0 of the video")
         elif line_us[0] is None:
