@@ -32,7 +32,7 @@ test: setup ## Unit and integration tests
 chaos: setup ## Kill, stop, fill and cut off everything; under 15 minutes
 	$(BIN)/pytest tests/chaos --capture=no
 
-fuzz: setup ## A million broken logs for every reader; hours, any time less with INPUTS=
+fuzz: setup ## Broken logs for every reader, a million each (hours); fewer with INPUTS=
 	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000)
 
 check: setup ## Style, types, imports, the wheel's content, compose file

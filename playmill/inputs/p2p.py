@@ -43,7 +43,14 @@ from playmill.inputs.p2p_messages import (
     read_event,
 )
 from playmill.inputs.protobuf_wire import field_span
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.reader import (
+    PLAIN,
+    Anchor,
+    LogFiles,
+    ReadOptions,
+    VideoTimes,
+    check_only_video,
+)
 from playmill.inputs.w3c import w3c_code
 
 TICK_US = 50_000
@@ -284,7 +291,10 @@ class P2pReader:
 
         Raises:
             MissingStream: there is no log.
+            ClockError: two videos lie beside it, such as a recording's and its small copy.
         """
+        beside = files.video.parent.iterdir()
+        check_only_video(files.log, [path for path in beside if _NAMES.fullmatch(path.name)])
         outline = read_outline(files.log)
         warnings = []
         if len(outline.frame_us) != len(video.pts):

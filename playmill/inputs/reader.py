@@ -6,7 +6,7 @@ of the group `playmill.readers` (docs/readers.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -128,6 +128,23 @@ class InputReader(Protocol):
             MissingStream: there is no such file.
             LogError: the log is not empty, and not one of its lines is an event.
         """
+
+
+def check_only_video(log: Path, videos: Sequence[Path]) -> None:
+    """Raise ClockError where `log`, the log of one video, has several beside it.
+
+    Args:
+        videos: all those whose log it may be.
+    """
+    if len(videos) > 1:
+        names = ", ".join(sorted(video.name for video in videos)[:5])
+        raise ClockError(
+            str(log),
+            "",
+            f"{len(videos)} videos beside one log: {names}",
+            "the one that was recorded with it",
+            "Move the others away.",
+        )
 
 
 def anchor_of(reader: InputReader, files: LogFiles, video: VideoTimes) -> Anchor | None:

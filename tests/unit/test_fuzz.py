@@ -14,7 +14,7 @@ from tests.fuzz.__main__ import main, make_case
 from tests.fuzz.cases import Case, check
 from tests.fuzz.targets import TARGETS
 
-INPUTS = 400
+INPUTS = 200
 NATIVE = TARGETS["gameplay-session"]
 
 

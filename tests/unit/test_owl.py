@@ -239,9 +239,17 @@ class TestClock:
             READER.anchor(write(tmp_path, raw("START", {"inputs": {}})), times())
 
     def test_what_the_recorder_says_against_it_is_a_warning(self, tmp_path) -> None:
+        # Given a recording that is marked as invalid after it was found.
+        made = write(tmp_path, raw("VIDEO_START", []), raw("VIDEO_START", []))
+        before = READER.find(made.video)
         (tmp_path / ".invalid").write_text("Video too short\nNo inputs\n")
         (tmp_path / ".server_invalid").write_bytes(b"")
-        files = write(tmp_path, raw("VIDEO_START", []), raw("VIDEO_START", []))
+        # Then it is another recording, for these are files of it.
+        files = READER.find(made.video)
+        assert before is not None
+        assert files is not None
+        assert (before.sides, len(files.sides)) == ((), 2)
+        # And it is told.
         found = READER.anchor(files, times())
         assert found is not None
         assert found.warnings == (

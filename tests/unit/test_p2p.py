@@ -314,6 +314,14 @@ class TestAnchor:
             with pytest.raises(ClockError, match=r"192x192\.mp4: found times .* beyond 64 bits"):
                 anchor_of(READER, files, far)
 
+    def test_two_videos_beside_one_log_are_one_too_many(self, tmp_path) -> None:
+        files = write(tmp_path, annotation(taken_us=1))
+        (tmp_path / "video.mp4").touch()
+        with pytest.raises(ClockError, match=r"found 2 videos .*: 192x192\.mp4, video\.mp4; exp"):
+            READER.anchor(files, video(1))
+        (tmp_path / "video.mp4").rename(tmp_path / "preview.mp4")
+        assert READER.anchor(files, video(1)) is not None
+
     def test_the_jitter_of_the_pictures_is_reported(self, tmp_path) -> None:
         taken = [1_000_000 + TICK * i + 4000 * (i % 2) for i in range(60)]
         made = write(tmp_path, *(annotation(taken_us=time) for time in taken))
