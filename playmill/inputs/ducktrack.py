@@ -39,7 +39,7 @@ _CLICK = what("mouse", "release"), what("mouse", "press")
 _KEYS = {"press": what("keyboard", "press"), "release": what("keyboard", "release")}
 
 
-def _add(line: bytes, table: EventTable) -> None:
+def _add(table: EventTable, line: bytes) -> None:
     """Add the event on `line` to `table`, or raise Rejected."""
     event = parse_object(line, exact=True)
     time_us = json_us(event.get("time_stamp"), "s", "time_stamp")
@@ -139,7 +139,7 @@ class DuckTrackReader:
         """
         table = EventTable()
         expected = 'one JSON object a line, with "time_stamp" and "action"'
-        table.add_lines(files.log, partial(_add, table=table), expected=expected)
+        table.add_lines(files.log, partial(_add, table), expected=expected)
         return table.freeze(mouse_unit="pixels")
 
 

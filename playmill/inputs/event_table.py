@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playmill.inputs.events import DEVICES, KINDS, InputEvents, Mask
-from playmill.inputs.lines import Rejected, Rejects, log_lines, shown
+from playmill.inputs.lines import Rejected, Rejects, filled_lines, shown
 
 MAX_NAMES = 512
 """Distinct keys, buttons and axes of one log; each is a column of arrays of actions."""
@@ -126,9 +126,7 @@ class EventTable:
         expected: str,
         header: bytes | None = None,
     ) -> None:
-        """Hand every line of `log` to `add`; count and keep those that it rejects.
-
-        A blank line says nothing that could be lost.
+        """Hand every line of `log` that is not blank to `add`; count and keep what it rejects.
 
         Args:
             add: adds the events on a line to this table, or raises Rejected.
@@ -138,12 +136,11 @@ class EventTable:
             MissingStream: there is no such file.
             LogError: the log is not empty, and not one of its lines is an event.
         """
-        for line_number, line in enumerate(log_lines(log), start=1):
+        for line_number, line in filled_lines(log):
             try:
                 add(line)
             except Rejected as error:
-                is_header = line_number == 1 and line.strip() == header
-                if line and not line.isspace() and not is_header:
+                if line_number > 1 or line.strip() != header:
                     self.rejects.add(line_number, str(error), line)
         self.rejects.check_some_event(log, len(self), expected)
 

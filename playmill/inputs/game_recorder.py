@@ -44,7 +44,7 @@ from playmill.inputs.game_recorder_session import (
     read_meta,
     read_segment,
 )
-from playmill.inputs.lines import Rejected, log_lines, opening_objects, parse_object, shown
+from playmill.inputs.lines import Rejected, filled_lines, opening_objects, parse_object, shown
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.windows_keys import w3c_of_vk
 
@@ -77,8 +77,7 @@ class _Log:
             frame, events = _record(line)
             time_us = checked_time(self._time_us(self.segment.picture(frame)), "time of its frame")
         except Rejected as error:
-            if line and not line.isspace():
-                self.table.rejects.add(number, str(error), line)
+            self.table.rejects.add(number, str(error), line)
             return
         self.sound += 1
         raw = kept = line
@@ -242,14 +241,14 @@ class GameRecorderReader:
         """
         frames = None if options.line_us is None else options.line_us.tolist()
         log = _Log(segment=_segment(files), frames=frames)
-        for number, line in enumerate(log_lines(files.log), start=1):
+        for number, line in filled_lines(files.log):
             log.add(number, line)
         log.table.rejects.check_some_event(
             files.log, log.sound, 'one {"frame": number, "events": [...]} a line'
         )
         for path in files.sides:
             if path.name not in (META, FRAME_TIMES):
-                for line in log_lines(path):
+                for _, line in filled_lines(path):
                     log.add_neighbour(line)
         return log.table.freeze(w3c_codes=log.key_codes)
 

@@ -23,7 +23,7 @@ from playmill.inputs.lines import (
     DecimalText,
     Rejected,
     decoded,
-    log_lines,
+    filled_lines,
     parse_object,
     shown,
 )
@@ -44,9 +44,7 @@ class _Rows:
 
     def read(self, log: Path) -> Iterator[tuple[int, bytes, _Row | Rejected]]:
         """Yield the number of each line, the line, and its fields or why it has none."""
-        for line_number, line in enumerate(log_lines(log), start=1):
-            if not line or line.isspace():
-                continue
+        for line_number, line in filled_lines(log):
             try:
                 if self.mapping.format == "jsonl":
                     yield line_number, line, parse_object(line, exact=True)

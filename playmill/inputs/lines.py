@@ -122,6 +122,16 @@ def log_lines(log: Path) -> Iterator[bytes]:
             yield rest.rstrip(b"\r")
 
 
+def filled_lines(log: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield number (from 1) and content of each line that is not blank, as `log_lines` does.
+
+    A blank line says nothing that could be lost.
+    """
+    for line_number, line in enumerate(log_lines(log), start=1):
+        if line and not line.isspace():
+            yield line_number, line
+
+
 def opening_objects(log: Path) -> Iterator[dict[str, Any]]:
     """Yield the JSON objects among the first lines of a file, for a reader that looks for its own.
 

@@ -42,7 +42,7 @@ from playmill.config import LINE_POLICY, MAX_TIME_US
 from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents, Mask
 from playmill.inputs.line_times import LineTimes, line_masks
-from playmill.inputs.lines import Rejected, log_lines, opening_objects
+from playmill.inputs.lines import Rejected, filled_lines, opening_objects
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.vpt_line import Switches, Tick, key_code, read_line, read_time
 
@@ -53,16 +53,9 @@ _GUI_SCALES = {"5.7": 0.5, "5.8": 0.5, "6.7": 2.0, "6.8": 2.0, "6.9": 2.0}
 """Recorder version -> what its dx, dy have to be multiplied by while a GUI is open."""
 
 
-def _lines(log: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield number (from 1) and content of each line that is not blank."""
-    for number, content in enumerate(log_lines(log), start=1):
-        if content and not content.isspace():
-            yield number, content
-
-
 def line_times_us(log: Path) -> list[int | None]:
     """Return the Unix time that each line gives, in microseconds; None where it gives none."""
-    return [read_time(content) for _, content in _lines(log)]
+    return [read_time(content) for _, content in filled_lines(log)]
 
 
 def clock_pairs(
@@ -266,7 +259,7 @@ class VptReader:
         """
         frames = [] if options.line_us is None else options.line_us.tolist()
         log = _Log(times=LineTimes(frames=frames, tick_us=TICK_US), keep_text=options.keep_text)
-        for number, content in _lines(files.log):
+        for number, content in filled_lines(files.log):
             log.add(number, content)
         log.table.rejects.check_some_event(
             files.log, len(log.table), "one JSON object a game tick, with mouse and keyboard"

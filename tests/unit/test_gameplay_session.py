@@ -14,9 +14,10 @@ from playmill.errors import LogError, MissingStream, UsageError
 from playmill.inputs import DEVICES, KINDS, READERS, InputEvents, reader_for
 from playmill.inputs.event_table import MAX_NAMES
 from playmill.inputs.lines import MAX_LINE_BYTES, MAX_REJECTED_BYTES
+from tests.conftest import SHARED
 from tests.unit.log_samples import read_native
 
-RECORDINGS = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
+RECORDINGS = SHARED / "recordings"
 SOUND = b'{"t":7,"type":"key_down","key":"w"}'
 
 
