@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all chaos check bench bench-gpu clean
+.PHONY: help setup demo test test-all chaos fuzz check bench bench-gpu clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ test: setup ## Unit and integration tests
 
 chaos: setup ## Kill, stop, fill and cut off everything; under 15 minutes
 	$(BIN)/pytest tests/chaos --capture=no
+
+fuzz: setup ## Broken logs for every reader, a million each (hours); fewer with INPUTS=
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000)
 
 check: setup ## Style, types, imports, the wheel's content, compose file
 	$(BIN)/ruff format --check .

@@ -22,6 +22,7 @@ from benchmarks import (
     peers,
     planning,
     reading,
+    reading_logs,
     stages,
     synchronizing,
 )
@@ -42,6 +43,7 @@ def main() -> None:
         "synchronizing": lambda: synchronizing.measure(1_000_000 // share, 10_000_000 // share),
         "consolidating": lambda: consolidating.measure(1_100_000 // share, 0, runs),
         "reading": lambda: reading.measure(60_000 // share),
+        "reading logs": lambda: reading_logs.measure(1_000_000 // share),
         "planning": lambda: planning.measure(10 / share),
         "memory": lambda: memory.measure(300 // share),
         "stages": lambda: stages.measure(stages.RECORDING, arguments.plot),

@@ -18,6 +18,7 @@ from playmill.config import LINE_POLICY, READER_POLICY, READER_WINDOW, PipelineC
 from playmill.encoders import EncoderSpec
 from playmill.errors import ClockError, SourceChanged
 from playmill.inputs import Anchor, reader_for
+from playmill.inputs.reader import anchor_of
 from playmill.phrases import plural
 from playmill.plan import Chunk, cut, plan_digest
 from playmill.recording import Recording
@@ -303,7 +304,7 @@ def _anchor(recording: Recording, video: VideoIndex) -> Anchor:
     if recording.reader is not None and recording.log_files is not None:
         reader = reader_for(recording.reader)
         try:
-            found = reader.anchor(recording.log_files, video.times())
+            found = anchor_of(reader, recording.log_files, video.times())
         except ClockError:
             if given_us is None or LINE_POLICY in reader.policies:
                 raise

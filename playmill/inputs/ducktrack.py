@@ -20,7 +20,14 @@ from playmill.inputs.events import InputEvents
 from playmill.inputs.exact_numbers import amount, json_us, true_or_false
 from playmill.inputs.lines import Rejected, parse_object, shown
 from playmill.inputs.marked_length import length_warnings
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.reader import (
+    PLAIN,
+    Anchor,
+    LogFiles,
+    ReadOptions,
+    VideoTimes,
+    check_only_video,
+)
 
 LOG, METADATA = "events.jsonl", "metadata.json"
 TIMINGS = "obs_record_state_timings"
@@ -32,7 +39,7 @@ _CLICK = what("mouse", "release"), what("mouse", "press")
 _KEYS = {"press": what("keyboard", "press"), "release": what("keyboard", "release")}
 
 
-def _add(line: bytes, table: EventTable) -> None:
+def _add(table: EventTable, line: bytes) -> None:
     """Add the event on `line` to `table`, or raise Rejected."""
     event = parse_object(line, exact=True)
     time_us = json_us(event.get("time_stamp"), "s", "time_stamp")
@@ -114,15 +121,7 @@ class DuckTrackReader:
         if files.metadata is None:
             return None
         timings = _timings(files.metadata)
-        videos = sorted(files.video.parent.glob(f"*{files.video.suffix}"))
-        if len(videos) > 1:
-            raise ClockError(
-                str(files.log),
-                "",
-                f"{len(videos)} videos beside one log: {', '.join(v.name for v in videos[:5])}",
-                "the one that was recorded with it",
-                "Move the others away.",
-            )
+        check_only_video(files.log, [*files.video.parent.glob(f"*{files.video.suffix}")])
         warnings = []
         if len(timings[STARTED]) > 1:
             count = len(timings[STARTED])
@@ -140,7 +139,7 @@ class DuckTrackReader:
         """
         table = EventTable()
         expected = 'one JSON object a line, with "time_stamp" and "action"'
-        table.add_lines(files.log, partial(_add, table=table), expected=expected)
+        table.add_lines(files.log, partial(_add, table), expected=expected)
         return table.freeze(mouse_unit="pixels")
 
 

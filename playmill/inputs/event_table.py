@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from playmill.inputs.events import DEVICES, KINDS, InputEvents, Mask
-from playmill.inputs.lines import Rejected, Rejects, log_lines, shown
+from playmill.inputs.lines import Rejected, Rejects, filled_lines, shown
 
 MAX_NAMES = 512
 """Distinct keys, buttons and axes of one log; each is a column of arrays of actions."""
@@ -22,10 +21,7 @@ MAX_NAME_BYTES = 100
 MAX_TIME_US = (1 << 63) - 1
 """The last time that an event may have."""
 _BATCH = 1 << 16
-"""Events that are Python objects at any one time."""
-
-_Row = tuple[int, int, int, float, float]
-"""time_us; device and kind; code in the order in which names were met, or -1; x, y."""
+"""Lines that are put in order at a time, for the slices take memory."""
 
 
 @cache
@@ -65,8 +61,6 @@ class EventTable:
 
     rejects: Rejects = field(default_factory=Rejects)
     _names: dict[tuple[int, str], int] = field(default_factory=dict)
-    _rows: list[_Row] = field(default_factory=list)
-    _lines: list[bytes] = field(default_factory=list)
     _time_us: array[int] = field(default_factory=lambda: array("q"))
     _what: array[int] = field(default_factory=lambda: array("B"))
     _code: array[int] = field(default_factory=lambda: array("i"))
@@ -76,7 +70,7 @@ class EventTable:
     _raw_size: array[int] = field(default_factory=lambda: array("q"))
 
     def __len__(self) -> int:
-        return len(self._time_us) + len(self._rows)
+        return len(self._time_us)
 
     def code(self, device: str, name: str, *, field_name: str) -> int:
         """Return the number of a key, button or axis for `add`; a new name gets the next one.
@@ -116,10 +110,13 @@ class EventTable:
             x, y: `InputEvents.value`; finite in float32.
             raw: the event as logged; b"" where the line stands with an event before it.
         """
-        self._rows.append((time_us, event, code, x, y))
-        self._lines.append(raw)
-        if len(self._rows) >= _BATCH:
-            self._flush()
+        self._time_us.append(time_us)
+        self._what.append(event)
+        self._code.append(code)
+        self._x.append(x)
+        self._y.append(y)
+        self._raw += raw
+        self._raw_size.append(len(raw))
 
     def add_lines(
         self,
@@ -129,9 +126,7 @@ class EventTable:
         expected: str,
         header: bytes | None = None,
     ) -> None:
-        """Hand every line of `log` to `add`; count and keep those that it rejects.
-
-        A blank line says nothing that could be lost.
+        """Hand every line of `log` that is not blank to `add`; count and keep what it rejects.
 
         Args:
             add: adds the events on a line to this table, or raises Rejected.
@@ -141,24 +136,13 @@ class EventTable:
             MissingStream: there is no such file.
             LogError: the log is not empty, and not one of its lines is an event.
         """
-        for line_number, line in enumerate(log_lines(log), start=1):
+        for line_number, line in filled_lines(log):
             try:
                 add(line)
             except Rejected as error:
-                is_header = line_number == 1 and line.strip() == header
-                if line and not line.isspace() and not is_header:
+                if line_number > 1 or line.strip() != header:
                     self.rejects.add(line_number, str(error), line)
         self.rejects.check_some_event(log, len(self), expected)
-
-    def _flush(self) -> None:
-        columns: tuple[array[Any], ...] = (
-            self._time_us, self._what, self._code, self._x, self._y,
-        )  # fmt: skip
-        for column, values in zip(columns, zip(*self._rows, strict=True), strict=False):
-            column.extend(values)
-        self._raw += b"".join(self._lines)
-        self._raw_size.extend(map(len, self._lines))
-        self._rows, self._lines = [], []
 
     def freeze(
         self,
@@ -177,7 +161,6 @@ class EventTable:
             w3c_codes: KeyboardEvent.code by the log's own key name; None: found by the name.
             masks: spans of time that the log says something about.
         """
-        self._flush()
         time_us = np.frombuffer(self._time_us, np.int64)
         starts = np.zeros(len(time_us) + 1, np.int64)
         np.cumsum(np.frombuffer(self._raw_size, np.int64), out=starts[1:])
@@ -189,7 +172,7 @@ class EventTable:
         rank[[self._names[key] for key in by_name]] = np.arange(len(by_name), dtype=np.int32)
         device, kind = np.divmod(np.frombuffer(self._what, np.uint8)[order], np.uint8(len(KINDS)))
         x, y = np.frombuffer(self._x, np.float32), np.frombuffer(self._y, np.float32)
-        raw, raw_offsets = _gather(self._raw, starts, order)
+        raw, raw_offsets = _packed(self._raw, starts, order)
         codes = tuple(name for _, name in by_name)
         return InputEvents(
             timestamp_us=time_us[order],
@@ -230,10 +213,12 @@ def _line(raw: bytearray, starts: NDArray[np.int64], index: int) -> bytes:
     return bytes(raw[starts[index] : starts[index + 1]])
 
 
-def _gather(
+def _packed(
     raw: bytearray, starts: NDArray[np.int64], order: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the lines in `order`, packed; a part at a time, for the slices take memory."""
+    """Return the lines in `order`, one after the other, and where each begins."""
+    if len(order) + 1 == len(starts) and (order[1:] > order[:-1]).all():  # as they are
+        return np.frombuffer(raw, np.uint8), starts
     offsets = np.zeros(len(order) + 1, np.int64)
     np.cumsum(starts[order + 1] - starts[order], out=offsets[1:])
     packed = bytearray()

@@ -29,8 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playmill.clock_fit import clock_report
-from playmill.config import LINE_POLICY, MAX_TIME_US
-from playmill.errors import ClockError
+from playmill.config import LINE_POLICY
 from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents
 from playmill.inputs.game_recorder_session import (
@@ -45,7 +44,7 @@ from playmill.inputs.game_recorder_session import (
     read_meta,
     read_segment,
 )
-from playmill.inputs.lines import Rejected, log_lines, opening_objects, parse_object, shown
+from playmill.inputs.lines import Rejected, filled_lines, opening_objects, parse_object, shown
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.windows_keys import w3c_of_vk
 from playmill.phrases import plural
@@ -79,8 +78,7 @@ class _Log:
             frame, events = _record(line)
             time_us = checked_time(self._time_us(self.segment.picture(frame)), "time of its frame")
         except Rejected as error:
-            if line and not line.isspace():
-                self.table.rejects.add(number, str(error), line)
+            self.table.rejects.add(number, str(error), line)
             return
         self.sound += 1
         raw = kept = line
@@ -217,18 +215,12 @@ class GameRecorderReader:
 
         Raises:
             MissingStream: frame_timestamps.jsonl is gone.
-            ClockError: times beyond 64 bits.
         """
         segment = _segment(files)
-        try:
-            pts_us = video.pts_us()
-        except OverflowError:
-            raise _no_times(files.video) from None
+        pts_us = video.pts_us()
         times = _side(files, FRAME_TIMES)
         taken = read_frame_times(times, start=segment.start, num_frames=len(pts_us))
         pts_zero_us = _pts_zero_us(segment, taken, pts_us)
-        if abs(pts_zero_us) >= MAX_TIME_US:
-            raise _no_times(files.video)
         unix = bool(len(taken.picture)) or segment.start_us is not None
         warnings = [*_warnings(segment, taken, len(pts_us))]
         if not unix:
@@ -250,14 +242,14 @@ class GameRecorderReader:
         """
         frames = None if options.line_us is None else options.line_us.tolist()
         log = _Log(segment=_segment(files), frames=frames)
-        for number, line in enumerate(log_lines(files.log), start=1):
+        for number, line in filled_lines(files.log):
             log.add(number, line)
         log.table.rejects.check_some_event(
             files.log, log.sound, 'one {"frame": number, "events": [...]} a line'
         )
         for path in files.sides:
             if path.name not in (META, FRAME_TIMES):
-                for line in log_lines(path):
+                for _, line in filled_lines(path):
                     log.add_neighbour(line)
         return log.table.freeze(w3c_codes=log.key_codes)
 
@@ -296,13 +288,3 @@ def _warnings(segment: Segment, taken: FrameTimes, num_frames: int) -> Iterator[
     if taken.copies:
         copies = plural(taken.copies, "copy", "copies")
         yield f"{copies} of frames put in by the recorder for lost ones"
-
-
-def _no_times(video: Path) -> ClockError:
-    return ClockError(
-        str(video),
-        "",
-        "times of the stream beyond 64 bits",
-        "times within +-2**62 us",
-        "Convert the video so that its times begin at 0.",
-    )

@@ -40,7 +40,7 @@ def _whole(event: dict[str, Any], name: str) -> int:
     return value
 
 
-def _add(line: bytes, table: EventTable) -> None:
+def _add(table: EventTable, line: bytes) -> None:
     """Add the event on `line` to `table`, or raise Rejected."""
     event = parse_object(line)
     if "t" not in event:
@@ -100,5 +100,5 @@ class GameplaySessionReader:
         """
         table = EventTable()
         expected = "one JSON object a line, as gameplay-session/1 describes"
-        table.add_lines(files.log, partial(_add, table=table), expected=expected)
+        table.add_lines(files.log, partial(_add, table), expected=expected)
         return table.freeze(drop_copies=True)

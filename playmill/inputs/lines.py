@@ -22,6 +22,8 @@ MAX_REJECTED_BYTES = 4096
 _OPENING_BYTES = 1 << 16
 _OPENING_LINES = 8
 _BOM = b"\xef\xbb\xbf"
+_BLANKS = " \t\r"
+_BLOCK_BYTES = 1 << 18
 
 
 class Rejected(Exception):
@@ -47,7 +49,7 @@ def shown(value: object) -> str:
     return type(value).__name__ if isinstance(value, (list, dict, str)) else repr(value)[:40]
 
 
-def decoded(line: bytes, *, blanks: str = " \t\r") -> str:
+def decoded(line: bytes, *, blanks: str = _BLANKS) -> str:
     """Return the text of `line` without `blanks` around it; Rejected: too long, or not UTF-8."""
     if len(line) > MAX_LINE_BYTES:
         raise Rejected(f"is longer than {MAX_LINE_BYTES} bytes")
@@ -78,6 +80,15 @@ def parse_json(text: str, *, exact: bool = False) -> Any:
 
 def parse_object(line: bytes, *, exact: bool = False) -> dict[str, Any]:
     """Return the JSON object on `line`, as `parse_json` does; Rejected: there is none."""
+    if len(line) <= MAX_LINE_BYTES:  # nearly every line is sound, and there are millions
+        try:
+            text = line.decode().strip(_BLANKS)
+            value, end = _DECODE_EXACT(text) if exact else _DECODE(text)
+            if end == len(text) and type(value) is dict:
+                return value
+        except (ValueError, RecursionError):
+            pass
+    # What is wrong with the others is looked for.
     value = parse_json(decoded(line), exact=exact)
     if type(value) is not dict:
         raise Rejected(f"is JSON {type(value).__name__}, not an object")
@@ -96,14 +107,29 @@ def log_lines(log: Path) -> Iterator[bytes]:
     with log.open("rb") as file:
         if file.read(len(_BOM)) != _BOM:
             file.seek(0)
-        limit = MAX_LINE_BYTES + 2  # two for the line end
-        while line := file.readline(limit):
-            if len(line) < limit or line.endswith(b"\n"):
-                yield line.rstrip(b"\r\n")
-                continue
-            yield line
-            while len(line) == limit and not line.endswith(b"\n"):
-                line = file.readline(limit)
+        rest, is_long = b"", False
+        while block := file.read(_BLOCK_BYTES):
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                if not is_long:
+                    yield line.rstrip(b"\r") if len(line) <= MAX_LINE_BYTES + 1 else line
+                is_long = False
+            if is_long or len(rest) > MAX_LINE_BYTES + 1:
+                if not is_long:
+                    yield rest
+                rest, is_long = b"", True
+        if rest:
+            yield rest.rstrip(b"\r")
+
+
+def filled_lines(log: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield number (from 1) and content of each line that is not blank, as `log_lines` does.
+
+    A blank line says nothing that could be lost.
+    """
+    for line_number, line in enumerate(log_lines(log), start=1):
+        if line and not line.isspace():
+            yield line_number, line
 
 
 def opening_objects(log: Path) -> Iterator[dict[str, Any]]:

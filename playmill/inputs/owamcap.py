@@ -24,7 +24,7 @@ from playmill.inputs.mcap_messages import Message, messages, profile
 from playmill.inputs.owamcap_clock import clock_of
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.snapshots import Snapshots
-from playmill.inputs.windows_keys import w3c_of_vk
+from playmill.inputs.windows_keys import W3C_BY_NUMBER
 
 PROFILE = "owa"
 SCREEN = "screen"
@@ -148,7 +148,9 @@ class _Log:
         """Add what the device itself said; buttons and wheel only if `mouse` does not tell them."""
         x, y = _number(event, "last_x"), _number(event, "last_y")
         absolute, flags = _bits(event, "us_flags") & _ABSOLUTE, _bits(event, "button_flags")
-        more = [] if self.told else [*self._raw_clicks(flags), *_raw_turns(event, flags)]
+        more: list[_Part] = []
+        if flags and not self.told:
+            more = [*self._raw_clicks(flags), *_raw_turns(event, flags)]
         if x or y or absolute or not flags:
             kind = "position" if absolute else "move"
             if absolute and self.told:
@@ -311,5 +313,5 @@ class OWAMcapReader:
         log.snapshots.correct(log.table)
         return log.table.freeze(
             mouse_unit=log.mouse_unit,
-            w3c_codes={str(vk): w3c_of_vk(vk) for vk in range(256)},
+            w3c_codes=W3C_BY_NUMBER,
         )

@@ -10,21 +10,21 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from playmill.errors import ClockError
-from playmill.inputs.event_table import EventTable, what
+from playmill.inputs.event_table import MAX_TIME_US, EventTable, what
 from playmill.inputs.events import DEVICES, InputEvents, Mask
 from playmill.inputs.exact_numbers import amount, decimal_us, true_or_false
 from playmill.inputs.lines import Rejected, decoded, log_lines, parse_json, shown
 from playmill.inputs.marked_length import length_warnings
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.snapshots import Snapshots
-from playmill.inputs.windows_keys import w3c_of_vk
+from playmill.inputs.windows_keys import W3C_BY_NUMBER
 
 LOG, METADATA, VIDEO = "inputs.csv", "metadata.json", "recording"
 HEADER = "timestamp,event_type,event_args"
@@ -259,18 +259,13 @@ def _moments(log: Path) -> dict[str, list[int]]:
     return found
 
 
-def _verdicts(folder: Path) -> tuple[str, ...]:
-    """Return what the recorder says against the recording."""
-    warnings = []
-    for name in INVALID:
-        try:
-            with (folder / name).open("rb") as file:
-                reason = file.read(MAX_REASON_BYTES).decode(errors="replace")
-        except OSError:
-            continue
+def _verdicts(markers: Iterable[Path]) -> Iterator[str]:
+    """Yield what the recorder says against the recording."""
+    for path in markers:
+        with path.open("rb") as file:
+            reason = file.read(MAX_REASON_BYTES).decode(errors="replace")
         said = " ".join(reason.split())
-        warnings.append(f"{name} lies beside it: {said or 'without a reason'}")
-    return tuple(warnings)
+        yield f"{path.name} lies beside it: {said or 'without a reason'}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -287,11 +282,20 @@ class OWLControlReader:
     """A window's title, and what names a person's computer."""
 
     def find(self, video: Path) -> LogFiles | None:
-        """Return inputs.csv beside recording.mp4, if it begins as the recorder begins it."""
+        """Return inputs.csv beside recording.mp4, if it begins as the recorder begins it.
+
+        What marks the recording as invalid is one of its files: marked later, it is another one.
+        """
         log, metadata = video.with_name(LOG), video.with_name(METADATA)
         if video.stem != VIDEO or not _begins_well(log):
             return None
-        return LogFiles(video=video, log=log, metadata=metadata if metadata.is_file() else None)
+        markers = (video.with_name(name) for name in INVALID)
+        return LogFiles(
+            video=video,
+            log=log,
+            metadata=metadata if metadata.is_file() else None,
+            sides=tuple(marker for marker in markers if marker.is_file()),
+        )
 
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place pts 0 at VIDEO_START, or else at HOOK_START; START is earlier than the video.
@@ -309,7 +313,7 @@ class OWLControlReader:
                 "a line that says when the video began",
                 "Measure when pts 0 was, and give --pts-zero-us.",
             )
-        warnings = [*_verdicts(files.log.parent)]
+        warnings = [*_verdicts(files.sides)]
         if not moments["VIDEO_START"]:
             warnings.append(
                 "the log does not say when the video began: pts 0 is put at HOOK_START, when the"
@@ -333,8 +337,8 @@ class OWLControlReader:
         log.table.add_lines(files.log, log.add, expected=f"lines {HEADER}", header=HEADER.encode())
         log.snapshots.correct(log.table)
         return log.table.freeze(
-            w3c_codes={str(vk): w3c_of_vk(vk) for vk in range(256)},
-            masks=log.masks(log.last_us + 1),
+            w3c_codes=W3C_BY_NUMBER,
+            masks=log.masks(min(log.last_us + 1, MAX_TIME_US)),
         )
 
 

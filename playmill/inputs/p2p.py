@@ -28,8 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playmill.clock_fit import clock_report
-from playmill.config import MAX_TIME_US
-from playmill.errors import ClockError
 from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents, Mask
 from playmill.inputs.line_times import LineTimes, line_masks
@@ -45,7 +43,14 @@ from playmill.inputs.p2p_messages import (
     read_event,
 )
 from playmill.inputs.protobuf_wire import field_span
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.reader import (
+    PLAIN,
+    Anchor,
+    LogFiles,
+    ReadOptions,
+    VideoTimes,
+    check_only_video,
+)
 from playmill.inputs.w3c import w3c_code
 from playmill.phrases import plural
 
@@ -287,8 +292,10 @@ class P2pReader:
 
         Raises:
             MissingStream: there is no log.
-            ClockError: times beyond 64 bits.
+            ClockError: two videos lie beside it, such as a recording's and its small copy.
         """
+        beside = files.video.parent.iterdir()
+        check_only_video(files.log, [path for path in beside if _NAMES.fullmatch(path.name)])
         outline = read_outline(files.log)
         warnings = []
         if len(outline.frame_us) != len(video.pts):
@@ -296,10 +303,7 @@ class P2pReader:
                 f"{plural(len(outline.frame_us), 'annotation')} for"
                 f" {plural(len(video.pts), 'frame')}: they are paired from the first on"
             )
-        try:
-            pts_us, taken_us = clock_pairs(outline.frame_us, video.pts_us())
-        except OverflowError:
-            raise _no_times(files.video) from None
+        pts_us, taken_us = clock_pairs(outline.frame_us, video.pts_us())
         first_us = int(video.pts_us()[0]) if len(video.pts) else 0
         # Recording began a tick before the first picture, where nothing says how long.
         pts_zero_us = TICK_US - first_us
@@ -307,8 +311,6 @@ class P2pReader:
             pts_zero_us = int(np.median(taken_us - pts_us))
         else:
             warnings.append("no annotation says when its picture was taken: times are the video's")
-        if abs(pts_zero_us) >= MAX_TIME_US:
-            raise _no_times(files.video)
         return Anchor(
             pts_zero_us=pts_zero_us,
             clock="log_us",
@@ -338,16 +340,6 @@ class P2pReader:
         )
         log.frames += frames[log.count :]
         return log.table.freeze(w3c_codes=log.key_codes, masks=log.masks(len(frames)))
-
-
-def _no_times(video: Path) -> ClockError:
-    return ClockError(
-        str(video),
-        "",
-        "times of the stream beyond 64 bits",
-        "times within +-2**62 us",
-        "Convert the video so that its times begin at 0.",
-    )
 
 
 def _looks_right(log: Path) -> bool:

@@ -42,7 +42,10 @@ def field_span(data: bytes, place: int = 0) -> tuple[int, int, int, int]:
     Raises:
         Rejected: there is no field at `place`.
     """
-    tag, start = read_varint(data, place)
+    if place < len(data) and data[place] < 0x80:  # most tags are small
+        tag, start = data[place], place + 1
+    else:
+        tag, start = read_varint(data, place)
     wire_type = tag & 7
     if tag < 8:
         raise Rejected(f"a field at byte {place} has the number 0")
@@ -72,38 +75,35 @@ class Message:
     """One message's fields; of what is there more than once, the last, unless all are asked for."""
 
     def __init__(self, data: bytes) -> None:
-        self._fields: dict[int, list[tuple[int, int | bytes]]] = {}
-        for tag, value in read_fields(data):
-            self._fields.setdefault(tag >> 3, []).append((tag & 7, value))
+        self._fields = list(read_fields(data))
+        self._last = {tag >> 3: (tag, value) for tag, value in self._fields}
 
     def __contains__(self, number: int) -> bool:
-        return number in self._fields
+        return number in self._last
 
-    def _last(self, number: int, wire_type: int) -> int | bytes | None:
-        fields = self._fields.get(number)
-        if fields is None:
-            return None
-        found, value = fields[-1]
-        _check_type(number, found, wire_type)
+    def _value(self, number: int, wire_type: int) -> int | bytes | None:
+        tag, value = self._last.get(number, (wire_type, None))
+        _check_type(number, tag & 7, wire_type)
         return value
 
     def parts(self, number: int) -> list[bytes]:
         """Return the bytes of every field of that number."""
         parts = []
-        for found, value in self._fields.get(number, ()):
-            _check_type(number, found, BYTES)
-            assert isinstance(value, bytes)
-            parts.append(value)
+        for tag, value in self._fields:
+            if tag >> 3 == number:
+                _check_type(number, tag & 7, BYTES)
+                assert isinstance(value, bytes)
+                parts.append(value)
         return parts
 
     def message(self, number: int) -> Message | None:
         """Return a message inside; None: there is none."""
-        value = self._last(number, BYTES)
+        value = self._value(number, BYTES)
         return Message(value) if isinstance(value, bytes) else None
 
     def uint(self, number: int) -> int:
         """Return an unsigned number; 0 where there is none, as protobuf has it."""
-        value = self._last(number, VARINT)
+        value = self._value(number, VARINT)
         return value if isinstance(value, int) else 0
 
     def bool(self, number: int) -> bool:
@@ -117,7 +117,7 @@ class Message:
 
     def float(self, number: int) -> float:
         """Return a finite float32; 0 where there is none."""
-        value = self._last(number, FIXED32)
+        value = self._value(number, FIXED32)
         number_read: float = _FLOAT.unpack(value)[0] if isinstance(value, bytes) else 0.0
         if not math.isfinite(number_read):
             raise Rejected(f"field {number} is {number_read}")

@@ -6,7 +6,7 @@ of the group `playmill.readers` (docs/readers.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill.config import MAX_TIME_US
+from playmill.errors import ClockError
 from playmill.inputs.events import InputEvents
 from playmill.plan import frame_times_us
 
@@ -48,7 +50,11 @@ class VideoTimes:
     """(K, 2) in-band wall clock: microseconds of container time, Unix microseconds."""
 
     def pts_us(self) -> NDArray[np.int64]:
-        """Return (P,) the pictures' container times in microseconds."""
+        """Return (P,) the pictures' container times in microseconds.
+
+        Raises:
+            OverflowError: one lies beyond int64; `anchor_of` makes a ClockError of it.
+        """
         return frame_times_us(self.pts, time_base=self.time_base, pts_zero_us=0)
 
 
@@ -122,3 +128,41 @@ class InputReader(Protocol):
             MissingStream: there is no such file.
             LogError: the log is not empty, and not one of its lines is an event.
         """
+
+
+def check_only_video(log: Path, videos: Sequence[Path]) -> None:
+    """Raise ClockError where `log`, the log of one video, has several beside it.
+
+    Args:
+        videos: all those whose log it may be.
+    """
+    if len(videos) > 1:
+        names = ", ".join(sorted(video.name for video in videos)[:5])
+        raise ClockError(
+            str(log),
+            "",
+            f"{len(videos)} videos beside one log: {names}",
+            "the one that was recorded with it",
+            "Move the others away.",
+        )
+
+
+def anchor_of(reader: InputReader, files: LogFiles, video: VideoTimes) -> Anchor | None:
+    """Return where a reader places the video.
+
+    Raises:
+        ClockError: the reader's own, or a video whose times lie beyond 64 bits.
+    """
+    try:
+        found = reader.anchor(files, video)
+        if found is None or abs(found.pts_zero_us) < MAX_TIME_US:
+            return found
+    except OverflowError:
+        pass
+    raise ClockError(
+        str(files.video),
+        "",
+        "times of the stream beyond 64 bits",
+        "times within +-2**62 us",
+        "Convert the video so that its times begin at 0.",
+    )

@@ -39,11 +39,10 @@ from numpy.typing import NDArray
 
 from playmill.clock_fit import clock_report
 from playmill.config import LINE_POLICY, MAX_TIME_US
-from playmill.errors import ClockError
 from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents, Mask
 from playmill.inputs.line_times import LineTimes, line_masks
-from playmill.inputs.lines import Rejected, log_lines, opening_objects
+from playmill.inputs.lines import Rejected, filled_lines, opening_objects
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.vpt_line import Switches, Tick, key_code, read_line, read_time
 from playmill.phrases import plural
@@ -55,16 +54,9 @@ _GUI_SCALES = {"5.7": 0.5, "5.8": 0.5, "6.7": 2.0, "6.8": 2.0, "6.9": 2.0}
 """Recorder version -> what its dx, dy have to be multiplied by while a GUI is open."""
 
 
-def _lines(log: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield number (from 1) and content of each line that is not blank."""
-    for number, content in enumerate(log_lines(log), start=1):
-        if content and not content.isspace():
-            yield number, content
-
-
 def line_times_us(log: Path) -> list[int | None]:
     """Return the Unix time that each line gives, in microseconds; None where it gives none."""
-    return [read_time(content) for _, content in _lines(log)]
+    return [read_time(content) for _, content in filled_lines(log)]
 
 
 def clock_pairs(
@@ -132,7 +124,7 @@ class _Log:
     def add(self, number: int, content: bytes) -> None:
         """Take the next line that is not blank."""
         line = read_line(content, keep_text=self.keep_text)
-        time_us = min(self.times.next(line.milli_us), MAX_TIME_US * 2 - 1)
+        time_us = min(self.times.next(line.milli_us), MAX_TIME_US)
         tick, reason = line.tick, line.reason
         if tick is not None:
             try:
@@ -242,23 +234,11 @@ class VptReader:
 
         Raises:
             MissingStream: there is no log.
-            ClockError: times beyond 64 bits.
         """
         line_us = line_times_us(files.log)
         warnings = [*_count_warnings(len(line_us), len(video.pts)), *_scale_warnings(files.video)]
-        try:
-            pts_us, logged_us = clock_pairs(line_us, video.pts_us())
-        except OverflowError:
-            pts_us, logged_us = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        pts_us, logged_us = clock_pairs(line_us, video.pts_us())
         pts_zero_us = int(logged_us[0]) - int(pts_us[0]) if len(pts_us) else 0
-        if abs(pts_zero_us) >= MAX_TIME_US:
-            raise ClockError(
-                str(files.video),
-                "",
-                f"a first frame at {pts_us[0]} us of a stream that began at {pts_zero_us} us",
-                "times within +-2**62 us",
-                "Convert the video so that its times begin at 0.",
-            )
         if not len(pts_us):
             warnings.append("no line says when it was: times count from pts 0 of the video")
         elif line_us[0] is None:
@@ -280,7 +260,7 @@ class VptReader:
         """
         frames = [] if options.line_us is None else options.line_us.tolist()
         log = _Log(times=LineTimes(frames=frames, tick_us=TICK_US), keep_text=options.keep_text)
-        for number, content in _lines(files.log):
+        for number, content in filled_lines(files.log):
             log.add(number, content)
         log.table.rejects.check_some_event(
             files.log, len(log.table), "one JSON object a game tick, with mouse and keyboard"

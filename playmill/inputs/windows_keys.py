@@ -55,3 +55,7 @@ def w3c_of_vk(vk: int) -> str:
     (16, 17, 18), which do not say the side. The Enter of the number pad has the code of the other.
     """
     return _CODES.get(vk, "")
+
+
+W3C_BY_NUMBER = MappingProxyType({str(vk): w3c_of_vk(vk) for vk in range(256)})
+"""The same, for logs whose names of keys are the codes' numbers."""

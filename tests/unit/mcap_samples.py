@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,27 +16,32 @@ Message = tuple[str, float, "dict[str, Any] | bytes"]
 """Topic, log time in milliseconds after BASE_NS, content."""
 
 
-def write_mcap(
-    log: Path,
+def mcap_bytes(
     messages: Iterable[Message],
     *,
     profile: str = "owa",
     compression: CompressionType = CompressionType.ZSTD,
     chunk_size: int = 1 << 20,
-) -> Path:
-    """Write `messages` as the recorder does; return `log`."""
-    with log.open("wb") as stream:
-        writer = Writer(stream, chunk_size=chunk_size, compression=compression)
-        writer.start(profile=profile, library="sample")
-        channels: dict[str, int] = {}
-        for topic, at_ms, content in messages:
-            if topic not in channels:
-                schema = writer.register_schema(topic, "jsonschema", b"{}")
-                channels[topic] = writer.register_channel(topic, "json", schema)
-            data = content if isinstance(content, bytes) else json.dumps(content).encode()
-            time_ns = BASE_NS + round(at_ms * 1_000_000)
-            writer.add_message(channels[topic], time_ns, data, time_ns)
-        writer.finish()
+) -> bytes:
+    """Return the file that the recorder writes for `messages`."""
+    stream = io.BytesIO()
+    writer = Writer(stream, chunk_size=chunk_size, compression=compression)
+    writer.start(profile=profile, library="sample")
+    channels: dict[str, int] = {}
+    for topic, at_ms, content in messages:
+        if topic not in channels:
+            schema = writer.register_schema(topic, "jsonschema", b"{}")
+            channels[topic] = writer.register_channel(topic, "json", schema)
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        time_ns = BASE_NS + round(at_ms * 1_000_000)
+        writer.add_message(channels[topic], time_ns, data, time_ns)
+    writer.finish()
+    return stream.getvalue()
+
+
+def write_mcap(log: Path, messages: Iterable[Message], **options: Any) -> Path:
+    """Write `messages` as the recorder does, see `mcap_bytes`; return `log`."""
+    log.write_bytes(mcap_bytes(messages, **options))
     return log
 
 

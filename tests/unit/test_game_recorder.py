@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from playmill.errors import ClockError, LogError, MissingStream, PlaymillError
+from playmill.errors import ClockError, LogError, MissingStream
 from playmill.inputs import DEVICES, KINDS, InputEvents, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.game_recorder import GameRecorderReader
 from playmill.inputs.game_recorder_session import clock_pairs, read_frame_times
+from playmill.inputs.reader import anchor_of
 
 READER = GameRecorderReader()
 SESSION = "20260421_022902"
@@ -282,7 +281,7 @@ class TestAnchor:
         files = session(tmp_path, line(100, W))
         for far in (video(1, Fraction(1), 2**62), video(1, Fraction(1, 10**6), -(2**62))):
             with pytest.raises(ClockError, match=r"_100_110\.mp4: found times .* beyond 64 bits"):
-                READER.anchor(files, far)
+                anchor_of(READER, files, far)
 
 
 class TestFind:
@@ -320,47 +319,3 @@ class TestFind:
     def test_a_log_of_another_format_is_left_alone(self, tmp_path, content) -> None:
         write_lines(tmp_path / f"{NAME}.jsonl", [content])
         assert READER.find(tmp_path / f"{NAME}.mp4") is None
-
-
-SOUND = {
-    f"{NAME}.jsonl": json.dumps(
-        line(101, W, {"type": "mouse", "action": "move", "dx": 1, "dy": 2})
-    ).encode()
-    + b"\n"
-    + json.dumps(line(102, {"type": "mouse", "action": "scroll", "scroll_delta": 120})).encode(),
-    f"{SESSION}_110_120.jsonl": json.dumps(line(110, W)).encode(),
-    "frame_timestamps.jsonl": json.dumps(stamp(100, 5.5, duplicate=True)).encode(),
-    "meta.json": b'{"event_video_sync_offset": 1, "fps": 30, "start_epoch_ms": 1744364222033}',
-}
-
-
-@given(
-    edits=st.lists(
-        st.tuples(
-            st.sampled_from(sorted(SOUND)),
-            st.integers(0, 200),
-            st.integers(0, 6),
-            st.binary(max_size=6),
-        ),
-        max_size=8,
-    ),
-    frames=st.integers(0, 10),
-)
-@settings(max_examples=100, deadline=None)
-def test_any_bytes_are_events_or_an_error(tmp_path_factory, edits, frames) -> None:
-    folder = tmp_path_factory.mktemp("session")
-    contents = {name: bytearray(content) for name, content in SOUND.items()}
-    for name, place, size, replacement in edits:
-        contents[name][place : place + size] = replacement
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
-    made = folder / f"{NAME}.mp4"
-    READER.find(made)
-    sides = tuple(folder / name for name in contents if name != f"{NAME}.jsonl")
-    files = LogFiles(video=made, log=folder / f"{NAME}.jsonl", sides=sides)
-    try:
-        READER.anchor(files, video(frames))
-        events = READER.read(files, ReadOptions(line_us=FRAMES[:frames]))
-    except PlaymillError:
-        return
-    assert (events.timestamp_us >= 0).all()

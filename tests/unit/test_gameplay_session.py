@@ -14,9 +14,10 @@ from playmill.errors import LogError, MissingStream, UsageError
 from playmill.inputs import DEVICES, KINDS, READERS, InputEvents, reader_for
 from playmill.inputs.event_table import MAX_NAMES
 from playmill.inputs.lines import MAX_LINE_BYTES, MAX_REJECTED_BYTES
+from tests.conftest import SHARED
 from tests.unit.log_samples import read_native
 
-RECORDINGS = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
+RECORDINGS = SHARED / "recordings"
 SOUND = b'{"t":7,"type":"key_down","key":"w"}'
 
 
@@ -220,30 +221,6 @@ class TestRejectedLines:
         events = read_lines(tmp_path, long, SOUND, b"bad", b"y" * MAX_LINE_BYTES, b"bad")
         assert events.rejected.line.tolist() == [1, 3, 4, 5]
         assert len(events) == 1
-
-    @given(
-        lines=st.lists(
-            st.one_of(
-                st.binary(max_size=30),
-                st.sampled_from([SOUND, SOUND + b"\r", event(), event(key=1), b"{}", b" "]),
-                st.integers().map(lambda time: event(t=time)),
-                st.recursive(
-                    st.one_of(st.none(), st.booleans(), st.floats(), st.integers(), st.text()),
-                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-                    max_leaves=5,
-                ).map(lambda value: event(t=value, key=value)),
-            ),
-            max_size=12,
-        )
-    )
-    @settings(max_examples=100, deadline=None)
-    def test_every_line_is_accounted_for(self, tmp_path_factory, lines) -> None:
-        content = b"\n".join([SOUND, *lines])
-        events = read(tmp_path_factory.mktemp("log"), content)
-        text = content.split(b"\n")
-        blank = sum(not line.strip(b" \t\r\v\f") for line in text)
-        total = len(events) + events.duplicates + events.rejected.total + blank
-        assert total == len(text)
 
 
 class TestWholeLogs:

@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from playmill.errors import ClockError, LogError, PlaymillError
+from playmill.errors import ClockError, LogError
 from playmill.inputs import DEVICES, KINDS, InputEvents, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.generic import GenericReader
 
@@ -276,7 +274,7 @@ BAD_CSV = {
     "time NaN": ("nan;down;w;;;;", "'nan', not a decimal number"),
     "dx 1_0": ("1;look;;1_0;2;;", "'1_0', not a decimal number"),
     "NUL": ("\0\0;down;w;;;;", "not a decimal number"),
-    "long": ("1;down;" + "w" * 200_000, "not CSV: field larger than field limit"),
+    "long": ("1;down;" + "w" * 200_000, '"key" has 200000 bytes'),
 }
 
 
@@ -312,32 +310,3 @@ def test_private_fields_are_left_out_unless_asked_for(tmp_path, kind) -> None:
     assert b"hello" in kept.rejected.raw.tobytes()
     if kind == "CSV":
         assert plain.raw_line(0) == b"1,chat,2,,3"
-
-
-@settings(max_examples=300, deadline=None)
-@given(place=st.integers(0, 300), change=st.binary(max_size=4), csv=st.booleans())
-def test_a_changed_log_gives_events_or_rejected_lines(tmp_path_factory, place, change, csv) -> None:
-    folder = tmp_path_factory.getbasetemp()
-    changes = {"log": "a.csv", "delimiter": ";", "events": CSV_EVENTS}
-    files = write(folder, CSV, **changes) if csv else write(folder, JSONL)
-    sound = files.log.read_bytes()
-    files.log.write_bytes(sound[:place] + change + sound[place + 1 :])
-    try:
-        events = READER.read(files)
-    except PlaymillError:
-        return
-    assert 7 <= len(events) + events.rejected.total <= 15
-
-
-@settings(max_examples=300, deadline=None)
-@given(place=st.integers(0, 900), change=st.binary(max_size=4))
-def test_a_changed_mapping_is_read_or_an_error(tmp_path_factory, place, change) -> None:
-    files = write(tmp_path_factory.getbasetemp(), JSONL)
-    sound = files.sides[0].read_bytes()
-    files.sides[0].write_bytes(sound[:place] + change + sound[place + 1 :])
-    try:
-        READER.find(files.video)
-        READER.read(files)
-        READER.anchor(files, VIDEO)
-    except PlaymillError:
-        return

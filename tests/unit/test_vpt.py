@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from playmill.errors import ClockError, LogError, MissingStream, PlaymillError
+from playmill.errors import ClockError, LogError, MissingStream
 from playmill.inputs import DEVICES, KINDS, InputEvents, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.reader import anchor_of
 from playmill.inputs.vpt import VptReader, clock_pairs, line_times_us
 from playmill.inputs.vpt_line import key_code
 
@@ -372,16 +371,13 @@ class TestAnchor:
         )
 
     def test_times_beyond_64_bits_are_an_error(self, tmp_path) -> None:
-        far = video(2**62, time_base=Fraction(1, 1_000_000))
-        with pytest.raises(
-            ClockError, match=r"a\.mp4: found a first frame at .* within \+-2\*\*62"
+        made = files(tmp_path, tick(milli=0))
+        for far in (
+            video(2**62, time_base=Fraction(1, 10**6)),
+            video(2**62, time_base=Fraction(1)),
         ):
-            READER.anchor(files(tmp_path, tick(milli=0)), far)
-
-    def test_times_that_cannot_be_said_do_not_place_the_video(self, tmp_path) -> None:
-        anchor = READER.anchor(files(tmp_path, tick()), video(2**62, time_base=Fraction(1)))
-        assert anchor is not None
-        assert anchor.clock == "log_us"
+            with pytest.raises(ClockError, match=r"a\.mp4: found times .* beyond 64 bits"):
+                anchor_of(READER, made, far)
 
     def test_lost_ticks_are_a_step_of_the_clock(self, tmp_path) -> None:
         lines = [tick(index + 40 * (index >= 100)) for index in range(200)]
@@ -479,41 +475,3 @@ class TestFind:
         found_files(tmp_path, tick())
         assert READER.find(tmp_path / "a.mkv") is None
         assert READER.find(tmp_path / "b.mp4") is None
-
-
-SOUND = [
-    json.dumps(line).encode()
-    for line in (
-        tick(buttons=[0], newButtons=[0], keys=[W]),
-        tick(1, keys=[W, SHIFT], newKeys=[SHIFT], dx=-3.0, dwheel=1.0),
-        tick(2, isGuiOpen=True, x=3.0, hotbar=4, chars="text"),
-        tick(3) | {"mouse": None},
-        tick(4, buttons=[1], newButtons=[1, 0]),
-    )
-]
-
-
-@given(
-    edits=st.lists(
-        st.tuples(st.integers(0, 3000), st.integers(0, 6), st.binary(max_size=6)), max_size=8
-    ),
-    frames=st.integers(0, 8),
-    keep_text=st.booleans(),
-)
-@settings(max_examples=100, deadline=None)
-def test_any_bytes_are_events_or_an_error(tmp_path_factory, edits, frames, keep_text) -> None:
-    content = bytearray(b"\n".join(SOUND))
-    for place, size, replacement in edits:
-        content[place : place + size] = replacement
-    folder = tmp_path_factory.mktemp("vpt")
-    made = LogFiles(video=folder / "a.mp4", log=folder / "a.jsonl")
-    made.log.write_bytes(content)
-    READER.find(made.video)
-    line_us = 1000 * np.arange(frames, dtype=np.int64)
-    try:
-        READER.anchor(made, video(*range(0, 512 * frames, 512)))
-        events = READER.read(made, ReadOptions(line_us=line_us, keep_text=keep_text))
-    except PlaymillError:
-        return
-    num_lines = sum(bool(line.strip()) for line in bytes(content).split(b"\n"))
-    assert len(kinds(events, "tick")) + events.rejected.total == num_lines
