@@ -16,11 +16,19 @@ from playmill.store import Store
 
 
 def make_request(
-    path: Path, config: PipelineConfig, roots: Roots, *, urgent: bool = False
+    path: Path,
+    config: PipelineConfig,
+    roots: Roots,
+    *,
+    urgent: bool = False,
+    submission_ns: int = 0,
 ) -> Request:
     """Look at a recording's files and write down what is wanted of it; reads no video.
 
     A recording that is unsound gets a request all the same: its job says what is wrong.
+
+    Args:
+        submission_ns: when the submission began that it is part of, Unix time.
     """
     place = roots.locate(path)
     session_id: str | None
@@ -37,6 +45,7 @@ def make_request(
         submitted_ns=time.time_ns(),
         session_id=session_id,
         urgent=urgent,
+        submission_ns=submission_ns,
     )
 
 

@@ -72,7 +72,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     with deployed(tmp_path) as store:
         monkeypatch.setattr(module.broker, "leased", leased)
         monkeypatch.setattr(module.broker, "forget_sent", lambda _: None)
-        monkeypatch.setattr(module, "advance", lambda *_: set())
+        monkeypatch.setattr(module, "go_on", lambda *_: None)
         recording = make_recording(tmp_path / "in", seconds=1).folder
         request = make_request(
             recording, PipelineConfig(encoder="mean_pixel"), Roots.whole_machine()
@@ -121,7 +121,8 @@ def test_a_worker_that_does_not_see_the_store_leaves_all_to_others(
     extract_module.extract(job_id, 0)
     consolidate_module.consolidate(job_id)
     ingest_module.ingest(job_id)
-    assert caplog.text.count(f"no store at {store.root}; is the share mounted?") == 3
+    assert caplog.text.count(f"no store at {store.root} with id") == 3
+    assert caplog.text.count("is the share mounted? left to others: ") == 3
     assert pauses == [module.NO_STORE_PAUSE_S] * 3
     assert not store.root.exists()
 
@@ -132,6 +133,8 @@ def test_a_command_makes_no_store_where_the_queue_knows_of_another(
 ) -> None:
     seen = module.broker.Snapshot(waiting=waiting)
     monkeypatch.setattr(module.broker, "look", lambda: seen)
+    monkeypatch.setattr(module.broker, "noted_store", lambda: None)
+    monkeypatch.setattr(commands.presence, "listeners", dict)
     commands._check_store(app_module.settings())
     store.root.rename(tmp_path / "elsewhere")
     if waiting:

@@ -103,7 +103,10 @@ def test_work_is_held_back_when_all_who_listen_refuse_it(
     listening: dict[str, set[str]],
     expected: tuple[Refusal, ...],
 ) -> None:
-    monkeypatch.setattr(presence, "listeners", lambda: listening)
+    listeners = {
+        worker: presence.Listener(frozenset(queues), None) for worker, queues in listening.items()
+    }
+    monkeypatch.setattr(presence, "listeners", lambda: listeners)
     refuse(tmp_path, facts().fit, NO, now_s=time.time())
     refused = Fitness(Store(tmp_path)).refused(facts())
     assert refused == expected
