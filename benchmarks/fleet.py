@@ -25,6 +25,7 @@ import redis
 
 from playmill import encoders
 from playmill.config import PipelineConfig
+from playmill.identity import begin
 from playmill.jobs import Commit
 from playmill.manifest import Manifest
 from playmill.motion import PICTURE_SIZE, ChunkMotion
@@ -186,7 +187,7 @@ def measure(
     inbox: list[Path], folder: Path, *, workers: int, delay_s: float, reconcile_s: float
 ) -> dict[str, Any]:
     """Let a fleet publish all recordings; return what it took."""
-    from tasks.submit import make_request
+    from tasks.submit import make_request, submit_all
 
     folder.mkdir()
     sockets = Path(tempfile.mkdtemp(prefix="fleet-"))
@@ -201,14 +202,13 @@ def measure(
     )
     tasks_app.use(settings)
     store = Store(settings.store)
-    started = time.monotonic()
-    jobs = []
-    for path in inbox:
-        request = make_request(path, CONFIG, settings.roots)
-        store.submit(request)
-        jobs.append(request.job_id)
+    begin(store.root, settings.datasets)
+    started, begun_ns = time.monotonic(), time.time_ns()
+    requests = (
+        make_request(path, CONFIG, settings.roots, submission_ns=begun_ns) for path in inbox
+    )
+    jobs = [request.job_id for request in submit_all(store, requests, datasets=settings.datasets)]
     submitted_s = time.monotonic() - started
-    settings.datasets.mkdir()
     sizes = [min(THREADS, workers - at) for at in range(0, workers, THREADS)]
     serving = [["gpu", str(n), str(size), str(delay_s)] for n, size in enumerate(sizes)]
     serving += [["cpu", str(n), "1", "0"] for n in range(NUM_CPU)]

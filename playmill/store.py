@@ -127,7 +127,11 @@ class Store:
 
     def submit(self, request: Request) -> None:
         """Store a request; somebody asks for it, so it gets all its tries anew."""
-        replace(self.job_folder(request.job_id) / "request.json", request.to_json())
+        folder = self.job_folder(request.job_id)
+        is_new = _stamp(folder) is None
+        replace(folder / "request.json", request.to_json())
+        if is_new:
+            fsync(folder.parent)
         self.forget_attempts(request.job_id)
 
     def forget_attempts(self, job_id: str) -> None:
@@ -303,7 +307,10 @@ class Store:
     def losing_attempts(self, parts_key: str) -> Iterator[Path]:
         """Yield the folders of attempts that no commit marker names (yet)."""
         for folder in self._chunk_folders(parts_key):
-            commit = self.read_commit(parts_key, int(folder.name))
+            try:
+                commit = self.read_commit(parts_key, int(folder.name))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # nobody can say which of them counts
             with contextlib.suppress(FileNotFoundError):  # it has gone while we looked
                 names = os.listdir(folder)
                 yield from (folder / name for name in names if not commit or name != commit.attempt)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +16,9 @@ from playmill.manifest import SourceFile, source_files
 from playmill.recording import SESSION_FILE, read_recording
 from playmill.roots import Roots
 from playmill.store import Store
+
+WRITERS = 16
+"""Requests that are being written at a time."""
 
 
 def make_request(
@@ -69,6 +75,27 @@ def submit(store: Store, request: Request, *, datasets: Path) -> None:
     if store.needs(request.job_id).urgent and store.is_open(request.job_id):
         request = replace(request, urgent=True)
     store.submit(request)
+
+
+def submit_all(store: Store, requests: Iterable[Request], *, datasets: Path) -> Iterator[Request]:
+    """Store requests as they come, some at a time; yield each, in order, once it is on disk.
+
+    Writing one is waiting for the disk, which takes as long for several at once.
+    """
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="submit") as pool:
+        under_way: deque[tuple[Request, Future[None]]] = deque()
+        for request in requests:
+            stored = pool.submit(submit, store, request, datasets=datasets)
+            under_way.append((request, stored))
+            if len(under_way) > 2 * WRITERS:
+                yield _once_stored(*under_way.popleft())
+        while under_way:
+            yield _once_stored(*under_way.popleft())
+
+
+def _once_stored(request: Request, stored: Future[None]) -> Request:
+    stored.result()
+    return request
 
 
 def _dataset_key(path: Path) -> str | None:

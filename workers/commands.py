@@ -37,8 +37,7 @@ from tasks.leftovers import STALE_S, find_leftovers, sweep
 from tasks.nightly import begin, finish, go_on, report_so_far
 from tasks.reconcile import reconcile as reconcile_store
 from tasks.settings import Settings
-from tasks.submit import make_request
-from tasks.submit import submit as submit_request
+from tasks.submit import make_request, submit_all
 from tasks.waiting import Waiting
 from workers.mill import (
     STORE_NAME,
@@ -105,9 +104,7 @@ def run(
             make_request(path, config, mill.settings.roots, submission_ns=begun_ns)
             for path in found
         ]
-        for request in requests:
-            submit_request(store, request, datasets=datasets)
-        job_ids = [request.job_id for request in requests]
+        job_ids = [request.job_id for request in submit_all(store, requests, datasets=datasets)]
         names = {
             request.job_id: _short_name(path) for request, path in zip(requests, found, strict=True)
         }
@@ -144,11 +141,11 @@ def submit(
     begun_ns = time.time_ns()
 
     def submitted() -> Iterator[str]:
-        for path in discover(paths, skip=[settings.datasets]):
-            request = make_request(
-                path, config, settings.roots, urgent=urgent, submission_ns=begun_ns
-            )
-            submit_request(store, request, datasets=settings.datasets)
+        requests = (
+            make_request(path, config, settings.roots, urgent=urgent, submission_ns=begun_ns)
+            for path in discover(paths, skip=[settings.datasets])
+        )
+        for request in submit_all(store, requests, datasets=settings.datasets):
             yield request.job_id
 
     console = Console(stderr=True)
