@@ -145,7 +145,7 @@ class JobUnreadable(PlaymillError):
     def __str__(self) -> str:
         return (
             f"job {self.job_id[:12]} cannot be read: {self.problem}. Mend the disk or the"
-            " permissions; or submit the recording again, which writes its request anew"
+            " permissions; or submit the recording again, which writes what is damaged anew"
         )
 
 

@@ -138,7 +138,11 @@ class Store:
         """Let a job be tried anew, also one that failed or was cancelled."""
         folder = self.job_folder(job_id)
         shutil.rmtree(folder / "attempts", ignore_errors=True)
-        plan = self.plan(job_id)
+        try:
+            plan = self.plan(job_id)
+        except ValueError:  # it is damaged: the job is planned anew
+            plan = None
+            self._manifest_path(job_id).unlink(missing_ok=True)
         if plan is not None:
             self.forget_part_attempts(plan.parts_key)
         for name in ("failed.json", "cancelled.json"):

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,15 +66,21 @@ def _as_far_as_it_is_there(path: Path, base: Path) -> tuple[SourceFile, ...]:
 def submit(store: Store, request: Request, *, datasets: Path) -> None:
     """Store a request, unless its dataset is published and still there.
 
-    What is urgent stays so until it has ended, whoever submits it again.
+    What is urgent stays so until it has ended, whoever submits it again. What is damaged of the
+    job's files is written anew.
     """
-    published = store.ending(request.job_id, "published")
-    if published is not None:
-        if _dataset_key(datasets / published["dataset"]) == published["dataset_key"]:
-            return
-        store.unpublish(request.job_id)
-    if store.needs(request.job_id).urgent and store.is_open(request.job_id):
-        request = replace(request, urgent=True)
+    job_id = request.job_id
+    try:
+        published = store.ending(job_id, "published")
+        if published is not None:
+            if _dataset_key(datasets / published["dataset"]) == published["dataset_key"]:
+                return
+            store.unpublish(job_id)
+    except (ValueError, KeyError):  # the marker is damaged
+        store.unpublish(job_id)
+    with suppress(ValueError):
+        if store.needs(job_id).urgent and store.is_open(job_id):
+            request = replace(request, urgent=True)
     store.submit(request)
 
 

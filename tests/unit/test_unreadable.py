@@ -19,6 +19,7 @@ from playmill.store import Store
 from tasks import app as app_module
 from tasks.advance import go_on, open_jobs
 from tasks.collect import ABANDONED_S, find_garbage
+from tasks.submit import submit
 from tests.unit.app_samples import deployed
 from tests.unit.job_samples import make_commit, make_manifest, make_request
 from workers import commands
@@ -188,6 +189,19 @@ def test_a_wait_gives_it_up(store: Store, monkeypatch: pytest.MonkeyPatch, damag
     commands._wait(store, settings, [GOOD.job_id, BAD.job_id], commands.Console(stderr=True))
     rows = commands.outcomes(store, [GOOD.job_id, BAD.job_id], settings)
     assert status_of(lambda: commands._finish(rows, as_json=True, console=commands.Console())) == 1
+
+
+def bad_ending(folder: Path) -> None:
+    (folder / "published.json").write_text("{}")
+
+
+@pytest.mark.parametrize("damage", [no_json, no_request, another_form, no_manifest, bad_ending])
+def test_submitting_it_again_mends_it(store: Store, tmp_path: Path, damage: Damage) -> None:
+    damage(store.job_folder(BAD.job_id))
+    submit(store, BAD, datasets=tmp_path / "datasets")
+    assert store.request(BAD.job_id) == BAD
+    facts = store.facts(BAD.job_id)
+    assert (facts.plan, facts.published) == (None, False)
 
 
 @DAMAGES
