@@ -21,6 +21,7 @@ from types import SimpleNamespace, TracebackType
 from typing import Any
 
 import numpy as np
+import psutil
 import redis
 
 from playmill import encoders
@@ -44,7 +45,6 @@ FPS = 10
 CONFIG = PipelineConfig(encoder="mean_pixel", chunk_frames=FPS)
 THREADS = 16
 """Workers that are one process."""
-NUM_CPU = 2
 FLEETS = (1, 8, 64)
 
 
@@ -156,8 +156,8 @@ def make_inbox(folder: Path, count: int, *, chunks: int) -> list[Path]:
 @contextmanager
 def processes(
     settings: Settings, folder: Path, sockets: Path, args: list[list[str]]
-) -> Iterator[None]:
-    """Run Redis, beat and the fleet's processes for a block."""
+) -> Iterator[list[Process]]:
+    """Run Redis, beat and the fleet's processes for a block; give them."""
     env = settings.to_env()
     python = [sys.executable, "-m"]
     commands = {
@@ -176,7 +176,7 @@ def processes(
             process.start()
             if process.name == "redis":
                 wait_for_redis(sockets)
-        yield
+        yield started
     finally:
         for process in reversed(started):
             process.kill()
@@ -184,7 +184,13 @@ def processes(
 
 
 def measure(
-    inbox: list[Path], folder: Path, *, workers: int, delay_s: float, reconcile_s: float
+    inbox: list[Path],
+    folder: Path,
+    *,
+    workers: int,
+    num_cpu: int,
+    delay_s: float,
+    reconcile_s: float,
 ) -> dict[str, Any]:
     """Let a fleet publish all recordings; return what it took."""
     from tasks.submit import make_request, submit_all
@@ -211,8 +217,8 @@ def measure(
     submitted_s = time.monotonic() - started
     sizes = [min(THREADS, workers - at) for at in range(0, workers, THREADS)]
     serving = [["gpu", str(n), str(size), str(delay_s)] for n, size in enumerate(sizes)]
-    serving += [["cpu", str(n), "1", "0"] for n in range(NUM_CPU)]
-    with processes(settings, folder, sockets, serving):
+    serving += [["cpu", str(n), "1", "0"] for n in range(num_cpu)]
+    with processes(settings, folder, sockets, serving) as started:
         client = redis.Redis(unix_socket_path=str(sockets / "redis.sock"))
         left, peak = set(jobs), 0
         while left:
@@ -224,10 +230,20 @@ def measure(
                 raise SystemExit(f"{failed[0]} failed: {store.ending(failed[0], 'failed')}")
         stats = client.info("commandstats")
         client.close()
+        cpu_s = sum(map(_cpu_s, started))
     return _figures(settings, jobs, stats, workers, delay_s) | {
         "submit ms a recording": 1000 * submitted_s / len(jobs),
         "Redis MB": peak / 1e6,
+        "CPU s a recording": cpu_s / len(jobs),
     }
+
+
+def _cpu_s(process: Process) -> float:
+    """Return the CPU seconds that a process and its children have used."""
+    assert process.running is not None
+    lifeline = psutil.Process(process.running.pid)
+    times = [each.cpu_times() for each in (lifeline, *lifeline.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
 
 
 def _figures(
@@ -277,6 +293,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=10.0, help="seconds a chunk takes")
     parser.add_argument("--reconcile", type=float, default=30.0, help="seconds between two")
     parser.add_argument("--workers", type=int, nargs="*", default=FLEETS)
+    parser.add_argument("--cpu-workers", type=int, default=2, help="that plan and publish")
     parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -293,6 +310,7 @@ def main() -> None:
                 inbox[:share],
                 where,
                 workers=workers,
+                num_cpu=args.cpu_workers,
                 delay_s=args.delay,
                 reconcile_s=args.reconcile,
             )

@@ -36,6 +36,7 @@ def advance(
     *,
     tell: Callable[[JobFacts], object] = lambda _: None,
     tell_unreadable: Callable[[JobUnreadable], object] = log_unreadable,
+    seen: broker.Snapshot | None = None,
     low: bool = False,
 ) -> set[Line]:
     """Do what `remaining()` says for these jobs, sharing the queues fairly between them.
@@ -46,13 +47,14 @@ def advance(
     Args:
         tell: called with what is known of each job.
         tell_unreadable: called for each job that cannot be read; the others go on.
+        seen: what Redis knows; None: it is asked.
         low: fill the queues no further than keeps workers going until somebody looks at all jobs.
     Returns:
         the queues that will want more before long, with the verb that they want.
     Raises:
         redis.RedisError: Redis cannot be asked, or sent to.
     """
-    seen, fitness, store_id = broker.look(), Fitness(store), seen_store(store)
+    seen, fitness, store_id = seen or broker.look(), Fitness(store), seen_store(store)
     busy = seen.busy()
     shares: dict[Line, Share[tuple[Step, float | None]]] = {}
     wanting = set()
@@ -112,7 +114,10 @@ def go_on(store: Store, job_id: str) -> None:
     line = _line(facts, facts.next_verb)
     if not open_steps(facts):
         return
-    if facts.next_verb != "extract" or broker.runs_low(*line):
+    if facts.next_verb != "extract":
+        # There is always room; and sent a second time it would find the lease taken.
+        advance(store, [job_id], seen=broker.Snapshot())
+    elif broker.runs_low(*line):
         advance(store, [job_id], low=True)
 
 

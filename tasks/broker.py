@@ -25,7 +25,7 @@ from tasks.queues import QUEUES, is_urgent
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING_INGESTS = 8
+MIN_WAITING_INGESTS = 8
 _LEASE, _SENT = f"{KEY_PREFIX}lease:", f"{KEY_PREFIX}sent:"
 _SENT_URGENT = f"{KEY_PREFIX}sent-urgent:"
 _STORE = f"{KEY_PREFIX}store"
@@ -189,8 +189,9 @@ def _limit(verb: str) -> int:
     if verb == "extract":
         return settings().max_waiting
     # Consolidations wait for nobody: what is finished first is out of the way. Ingests are few, as
-    # consolidations stand in line behind them.
-    return MAX_WAITING_INGESTS if verb == "ingest" else sys.maxsize
+    # consolidations stand in line behind them; more where many workers want for chunks.
+    most_ingests = max(MIN_WAITING_INGESTS, settings().max_waiting // 8)
+    return most_ingests if verb == "ingest" else sys.maxsize
 
 
 def _low(verb: str) -> int:

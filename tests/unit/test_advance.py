@@ -78,7 +78,7 @@ def test_a_small_submission_has_its_share_beside_a_large_one(
     # Whatever comes first from the disk, there is room for eight.
     ids = [request.job_id for request in large]
     assert advance(store, [*ids, *JOBS]) == {("cpu", "ingest"), ("extract-cpu", "extract")}
-    assert sorted(sent) == sorted([*JOBS, *ids[: broker.MAX_WAITING_INGESTS - len(JOBS)]])
+    assert sorted(sent) == sorted([*JOBS, *ids[: broker.MIN_WAITING_INGESTS - len(JOBS)]])
 
 
 def test_messages_say_of_which_store_they_are(
