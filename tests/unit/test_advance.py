@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,6 +90,19 @@ def test_messages_say_of_which_store_they_are(
     known = begin(store.root, tmp_path / "datasets")
     advance(store, JOBS)
     assert said == [known.store] * len(JOBS)
+
+
+@pytest.mark.parametrize("chunk_index", [None, 7])
+def test_a_message_holds_ids_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch, chunk_index: int | None
+) -> None:
+    args: list[list[object]] = []
+    monkeypatch.setattr(broker, "client", lambda: SimpleNamespace(set=lambda *_, **__: True))
+    monkeypatch.setattr(broker, "_lease_ms", lambda: 1)
+    monkeypatch.setattr(broker.app, "send_task", lambda _, given, **__: args.append(given))
+    step = Step(verb="ingest", job_id=JOBS[0], chunk_index=chunk_index)
+    broker.send(step, "cpu", store_id="the store's")
+    assert args == [[JOBS[0], *([] if chunk_index is None else [7]), "the store's"]]
 
 
 @pytest.mark.parametrize(("waiting", "expected"), [(15, 1), (16, 0)], ids=["low", "enough"])

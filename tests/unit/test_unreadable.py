@@ -214,6 +214,28 @@ def test_a_task_ends_well_whose_job_became_unreadable(
     assert REASON in caplog.text
 
 
+def test_a_night_that_is_not_over_in_time_is_told_and_counts_as_failed(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = Findings(found={"/in": 1}, requests=[GOOD])
+    night = nights.claim(store, nights.Night.of(found, nominal_s=0, started_s=0.0))
+    nights.submit(store, night)
+    monkeypatch.setattr(commands, "go_on", lambda *_, **__: None)
+    monkeypatch.setattr(commands, "begin", lambda *_, **__: night)
+    monkeypatch.setattr(commands.broker, "look", commands.broker.Snapshot)
+    monkeypatch.setattr(commands.broker, "send", lambda *_, **__: None)
+    monkeypatch.setattr(commands.presence, "listeners", dict)
+    run = partial(commands.nightly, once=True, within=0.0, as_json=True)
+    assert status_of(run) == 1
+    (row,) = json.loads(capsys.readouterr().out)["jobs"]
+    assert row["state"] == "open"
+    assert "no worker of the cpu queue listens" in row["error"]
+    # What has ended by then is as ever.
+    store.end(GOOD.job_id, "cancelled", {"reason": "by hand"})
+    assert status_of(run) == 0
+    assert json.loads(capsys.readouterr().out)["cancelled"] == 1
+
+
 def test_a_nightly_report_names_it(store: Store, tmp_path: Path) -> None:
     found = Findings(found={"/in": 2}, requests=[GOOD, BAD])
     night = nights.claim(store, nights.Night.of(found, nominal_s=0, started_s=0.0))
