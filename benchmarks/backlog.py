@@ -23,7 +23,7 @@ from unittest import mock
 from benchmarks.fleet import CONFIG
 from playmill.config import digest_of
 from playmill.jobs import Request
-from playmill.manifest import SourceFile
+from playmill.manifest import MANIFEST_VERSION, SourceFile
 from playmill.roots import RootedPath, Roots
 from playmill.store import Store
 from playmill.testing import make_recording
@@ -119,7 +119,9 @@ def make_store(store: Store, *, jobs: int, chunks: int) -> None:
             store.submit(request)
             parts_key = digest_of("parts", number)
             text = json.dumps(plan | {"parts_key": parts_key})
-            (store.job_folder(request.job_id) / "manifest.v1.json").write_text(text)
+            (store.job_folder(request.job_id) / f"manifest.v{MANIFEST_VERSION}.json").write_text(
+                text
+            )
             commits = store.root / "parts" / parts_key / "commits"
             commits.mkdir(parents=True)
             for chunk in range(0, chunks, 2):

@@ -22,10 +22,12 @@ from types import SimpleNamespace, TracebackType
 from typing import Any
 
 import numpy as np
+import psutil
 import redis
 
 from playmill import encoders
 from playmill.config import PipelineConfig
+from playmill.identity import begin
 from playmill.jobs import Commit
 from playmill.manifest import Manifest
 from playmill.motion import PICTURE_SIZE, motion_rows
@@ -44,7 +46,6 @@ FPS = 10
 CONFIG = PipelineConfig(encoder="mean_pixel", chunk_frames=FPS)
 THREADS = 16
 """Workers that are one process."""
-NUM_CPU = 2
 FLEETS = (1, 8, 64)
 
 
@@ -156,8 +157,8 @@ def make_inbox(folder: Path, count: int, *, chunks: int) -> list[Path]:
 @contextmanager
 def processes(
     settings: Settings, folder: Path, sockets: Path, args: list[list[str]]
-) -> Iterator[None]:
-    """Run Redis, beat and the fleet's processes for a block."""
+) -> Iterator[list[Process]]:
+    """Run Redis, beat and the fleet's processes for a block; give them."""
     env = settings.to_env()
     python = [sys.executable, "-m"]
     commands = {
@@ -176,7 +177,7 @@ def processes(
             process.start()
             if process.name == "redis":
                 wait_for_redis(sockets)
-        yield
+        yield started
     finally:
         for process in reversed(started):
             process.kill()
@@ -184,10 +185,16 @@ def processes(
 
 
 def measure(
-    inbox: list[Path], folder: Path, *, workers: int, delay_s: float, reconcile_s: float
+    inbox: list[Path],
+    folder: Path,
+    *,
+    workers: int,
+    num_cpu: int,
+    delay_s: float,
+    reconcile_s: float,
 ) -> dict[str, Any]:
     """Let a fleet publish all recordings; return what it took."""
-    from tasks.submit import make_request
+    from tasks.submit import make_request, submit_all
 
     folder.mkdir()
     sockets = Path(tempfile.mkdtemp(prefix="fleet-"))
@@ -202,18 +209,17 @@ def measure(
     )
     tasks_app.use(settings)
     store = Store(settings.store)
-    started = time.monotonic()
-    jobs = []
-    for path in inbox:
-        request = make_request(path, CONFIG, settings.roots)
-        store.submit(request)
-        jobs.append(request.job_id)
+    begin(store.root, settings.datasets)
+    started, begun_ns = time.monotonic(), time.time_ns()
+    requests = (
+        make_request(path, CONFIG, settings.roots, submission_ns=begun_ns) for path in inbox
+    )
+    jobs = [request.job_id for request in submit_all(store, requests, datasets=settings.datasets)]
     submitted_s = time.monotonic() - started
-    settings.datasets.mkdir()
     sizes = [min(THREADS, workers - at) for at in range(0, workers, THREADS)]
     serving = [["gpu", str(n), str(size), str(delay_s)] for n, size in enumerate(sizes)]
-    serving += [["cpu", str(n), "1", "0"] for n in range(NUM_CPU)]
-    with processes(settings, folder, sockets, serving):
+    serving += [["cpu", str(n), "1", "0"] for n in range(num_cpu)]
+    with processes(settings, folder, sockets, serving) as started:
         client = redis.Redis(unix_socket_path=str(sockets / "redis.sock"))
         left, peak = set(jobs), 0
         while left:
@@ -225,10 +231,20 @@ def measure(
                 raise SystemExit(f"{failed[0]} failed: {store.ending(failed[0], 'failed')}")
         stats = client.info("commandstats")
         client.close()
+        cpu_s = sum(map(_cpu_s, started))
     return _figures(settings, jobs, stats, workers, delay_s) | {
         "submit ms a recording": 1000 * submitted_s / len(jobs),
         "Redis MB": peak / 1e6,
+        "CPU s a recording": cpu_s / len(jobs),
     }
+
+
+def _cpu_s(process: Process) -> float:
+    """Return the CPU seconds that a process and its children have used."""
+    assert process.running is not None
+    lifeline = psutil.Process(process.running.pid)
+    times = [each.cpu_times() for each in (lifeline, *lifeline.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
 
 
 def _figures(
@@ -278,6 +294,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=10.0, help="seconds a chunk takes")
     parser.add_argument("--reconcile", type=float, default=30.0, help="seconds between two")
     parser.add_argument("--workers", type=int, nargs="*", default=FLEETS)
+    parser.add_argument("--cpu-workers", type=int, default=2, help="that plan and publish")
     parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -294,6 +311,7 @@ def main() -> None:
                 inbox[:share],
                 where,
                 workers=workers,
+                num_cpu=args.cpu_workers,
                 delay_s=args.delay,
                 reconcile_s=args.reconcile,
             )

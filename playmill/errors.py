@@ -13,6 +13,7 @@ PlaymillError
 +- EncoderError      the encoder or its weights cannot be loaded -> fail it; mend, resubmit
 |  +- EncoderUnavailable this host does not have them            -> leave it to another host
 +- DecoderDied       the decoding process crashed or hung        -> retry the chunk, bounded
++- JobUnreadable     the store's files about a job are damaged    -> say so; the others go on
 +- PartError         a stored part is missing or damaged         -> redo that chunk
 +- DiskFull          a folder cannot take more                  -> retry, bounded; make room
 +- DatasetError      the HDF5 file is not what schema.py says    -> fail, keep the parts
@@ -128,6 +129,25 @@ class DecoderDied(PlaymillError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.place}: the decoder died: {self.how}"
+
+
+class JobUnreadable(PlaymillError):
+    """What the store holds about a job cannot be read.
+
+    Args:
+        job_id: the job.
+        problem: which file, and what is wrong with it.
+    """
+
+    def __init__(self, job_id: str, problem: str) -> None:
+        super().__init__(job_id, problem)
+        self.job_id, self.problem = job_id, problem
+
+    def __str__(self) -> str:
+        return (
+            f"job {self.job_id[:12]} cannot be read: {self.problem}. Mend the disk or the"
+            " permissions; or submit the recording again, which writes what is damaged anew"
+        )
 
 
 class PartError(PlaymillError):

@@ -45,6 +45,9 @@ class Request:
     """As far as it was known then, for people; what counts is the manifest's."""
     urgent: bool = False
     """Goes before everything that is not; changes neither the job's id nor its dataset."""
+    submission_ns: int = 0
+    """Unix time at which the submission began that it is part of: submissions share workers
+    fairly, whatever their size."""
 
     @classmethod
     def make(
@@ -56,6 +59,7 @@ class Request:
         submitted_ns: int,
         session_id: str | None = None,
         urgent: bool = False,
+        submission_ns: int = 0,
     ) -> Request:
         """Build a request; equal recordings, sources and configuration give an equal job id."""
         job_id = digest_of(
@@ -72,6 +76,7 @@ class Request:
             submitted_ns=submitted_ns,
             session_id=session_id,
             urgent=urgent,
+            submission_ns=submission_ns,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -85,6 +90,7 @@ class Request:
             "submitted_ns": self.submitted_ns,
             "session_id": self.session_id,
             "urgent": self.urgent,
+            "submission_ns": self.submission_ns,
         }
 
     @classmethod
@@ -97,7 +103,9 @@ class Request:
             config=PipelineConfig.from_json(value["config"]),
             submitted_ns=value["submitted_ns"],
             session_id=value["session_id"],
-            urgent=value.get("urgent", False),  # a version without it may have written the file
+            # A version without these may have written the file.
+            urgent=value.get("urgent", False),
+            submission_ns=value.get("submission_ns", 0),
         )
 
 
@@ -112,6 +120,8 @@ class Needs:
     root: str = ""
     """Root that its recording lies under."""
     source_bytes: int = 0
+    submission_ns: int = 0
+    submitted_ns: int = 0
 
     @classmethod
     def of(cls, request: Request) -> Needs:
@@ -123,6 +133,8 @@ class Needs:
             weights_digest=request.config.weights_digest,
             root=request.recording.root,
             source_bytes=sum(source.size for source in request.sources),
+            submission_ns=request.submission_ns,
+            submitted_ns=request.submitted_ns,
         )
 
     def fit(self, verb: str, planned_weights: str | None) -> str:

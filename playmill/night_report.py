@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from playmill.errors import JobUnreadable
 from playmill.jobs import Request
 from playmill.phrases import plural
 from playmill.store import Store
 
 Ending = Literal["published", "failed", "cancelled", "removed"]
+State = Literal[Ending, "open", "unreadable"]
 ENDINGS: tuple[Ending, ...] = ("published", "failed", "cancelled")
 """How a job ends, by its markers; where there are several, the first counts."""
+STATES: tuple[State, ...] = (*ENDINGS, "removed", "unreadable", "open")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """What became of one recording that a run submitted."""
+    """What became, so far, of one recording that a run submitted."""
 
     recording: str
     """Name of its root, colon, path."""
     session_id: str | None
     job_id: str
-    state: Ending
-    """"removed": the job has been deleted from the store."""
+    state: State
+    """"removed": the job has been deleted from the store; "open": it has not ended;
+    "unreadable": what the store holds about it cannot be read."""
     dataset: str | None = None
     """Relative to the datasets folder."""
     frames: int = 0
@@ -36,20 +40,20 @@ class Row:
     seconds: float = 0.0
     """Length of its video, if it was published."""
     error: str | None = None
-    """Why it failed, or was cancelled."""
+    """Why it failed, was cancelled, waits or cannot be read; None of an open one: it goes on."""
     ended_s: float | None = None
     """Unix time, where it is known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NightReport:
-    """One nightly run from its beginning to the end of its last job."""
+    """One nightly run from its beginning to the end of its last job, or as far as it has come."""
 
     nominal_s: int
     """Unix time that the run stands for."""
     started_s: float
     ended_s: float
-    """End of the last job; without jobs the time of the report."""
+    """End of the last job; without jobs, or while one is open, the time of the report."""
     found: Mapping[str, int]
     """Recordings by inbox."""
     known: int
@@ -60,8 +64,8 @@ class NightReport:
     problems: tuple[str, ...]
     """What a person should mend, beside failed recordings."""
 
-    def rows(self, state: Ending) -> list[Row]:
-        """Return the jobs that ended so."""
+    def rows(self, state: State) -> list[Row]:
+        """Return the jobs in this state."""
         return [row for row in self.jobs if row.state == state]
 
     @property
@@ -81,8 +85,14 @@ class NightReport:
 
     @property
     def troubled(self) -> bool:
-        """Something failed, or is for a person to mend."""
-        return bool(self.problems or self.rows("failed"))
+        """Something failed, waits for what nobody can do, or is for a person to mend."""
+        bad = self.rows("failed") + self.rows("unreadable")
+        return bool(self.problems or bad or self.waiting)
+
+    @property
+    def waiting(self) -> list[Row]:
+        """The jobs that do not go on, with the reason."""
+        return [row for row in self.rows("open") if row.error]
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, with sums for people; `from_json` is the inverse."""
@@ -97,7 +107,7 @@ class NightReport:
             "known": self.known,
             "new": len(self.jobs) + len(self.skipped),
             "submitted": len(self.jobs),
-            **{state: len(self.rows(state)) for state in (*ENDINGS, "removed")},
+            **{state: len(self.rows(state)) for state in STATES},
             "hours": round(self.hours, 4),
             "frames": self.frames,
             "frames_per_s": None if rate is None else round(rate, 2),
@@ -119,7 +129,11 @@ class NightReport:
 
     def text(self) -> str:
         """Return the report for people."""
-        counts = [f"{len(self.rows(state))} {state}" for state in ENDINGS]
+        shown = (
+            *ENDINGS,
+            *(state for state in STATES if state not in ENDINGS and self.rows(state)),
+        )
+        counts = [f"{len(self.rows(state))} {state}" for state in shown]
         lines = [
             f"Nightly run of {_iso(self.nominal_s)}",
             f"{plural(sum(self.found.values()), 'recording')} found, {self.known} of them known;"
@@ -134,10 +148,11 @@ class NightReport:
             )
         lines += [f"inbox {inbox}: no recording in it" for inbox, n in self.found.items() if not n]
         lines += [f"problem: {_shown(problem)}" for problem in self.problems]
-        for state in (*ENDINGS[1:], "removed", ENDINGS[0]):
+        for state in (*STATES[1:], STATES[0]):
             for row in self.rows(state):
-                made = f"{plural(row.frames, 'frame')}, {row.dataset}"
-                what = made if state == "published" else row.error
+                what = row.error or "it goes on"
+                if state == "published":
+                    what = f"{plural(row.frames, 'frame')}, {row.dataset}"
                 lines.append(_shown(f"{state}: {row.recording}: {what}"))
         lines += [_shown(f"left for another night: {name}: {why}") for name, why in self.skipped]
         return "\n".join(lines) + "\n"
@@ -159,13 +174,46 @@ def ending_of(store: Store, job_id: str) -> Ending | None:
     """Return how a job that was submitted has ended; None: it goes on."""
     folder = store.job_folder(job_id)
     for name in ENDINGS:
-        if (folder / f"{name}.json").exists():
+        if os.path.exists(folder / f"{name}.json"):
             return name
-    return None if (folder / "request.json").exists() else "removed"
+    # Not "removed" where the folder may not be looked into.
+    return "removed" if _is_absent(folder / "request.json") else None
 
 
-def read_row(store: Store, request: Request) -> Row:
-    """Return what has become of a job that has ended."""
+def _is_absent(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def read_row(
+    store: Store, request: Request, *, why: Callable[[str], str | None] = lambda _: None
+) -> Row:
+    """Return what has become of a job.
+
+    Args:
+        why: says of an open job what keeps it from going on; None: nothing that is known of.
+    """
+    row = Row(
+        recording=str(request.recording),
+        session_id=request.session_id,
+        job_id=request.job_id,
+        state="open",
+    )
+    try:
+        with store.reading(request.job_id):
+            if ending_of(store, request.job_id) is None:
+                return replace(row, error=why(request.job_id))
+            return _ended_row(store, request)
+    except JobUnreadable as error:
+        return replace(row, state="unreadable", error=str(error))
+
+
+def _ended_row(store: Store, request: Request) -> Row:
     state = ending_of(store, request.job_id) or "removed"
     marker = {} if state == "removed" else store.ending(request.job_id, state) or {}
     reason = marker.get("reason")

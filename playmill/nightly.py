@@ -8,6 +8,9 @@ follows is done again from it until its report is there.
             <nominal>.json                the claim: what was found, and the requests to be made
             <nominal>.submitted.json      all of them were submitted
             <nominal>.reported.json       its report is in the datasets folder
+
+In the datasets folder, reports/nightly-<nominal>.json and .txt, and until they can be written
+nightly-<nominal>.so-far.json and .txt.
 """
 
 from __future__ import annotations
@@ -15,8 +18,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from playmill.crontab import Crontab
 from playmill.inbox import Findings
 from playmill.jobs import Request
 from playmill.markers import put_if_absent, read_json
+from playmill.markers import replace as replace_json
 from playmill.night_report import NightReport, Row, ending_of, read_row
 from playmill.store import Store
 
@@ -204,8 +208,35 @@ def finish(store: Store, night: Night, *, datasets: Path, now_s: float) -> Night
         return None
     report = NightReport.from_json(value)
     report.write_text(base.with_suffix(".txt"))
+    for path in _so_far(base):
+        path.unlink(missing_ok=True)
     put_if_absent(_folder(store) / f"{night.name}.reported.json", {"report": base.name})
     return report
+
+
+def report_so_far(
+    store: Store,
+    night: Night,
+    *,
+    datasets: Path,
+    why: Callable[[str], str | None],
+    now_s: float,
+) -> NightReport:
+    """Write what has become of a run whose jobs have not all ended; return it.
+
+    Args:
+        why: says of an open job what keeps it from going on; None: nothing that is known of.
+    """
+    rows = [read_row(store, request, why=why) for request in night.requests]
+    report = replace(_report(night, rows, now_s=now_s), ended_s=max(now_s, night.started_s))
+    json_path, text_path = _so_far(datasets / REPORTS / f"nightly-{night.name}")
+    replace_json(json_path, report.to_json())
+    report.write_text(text_path)
+    return report
+
+
+def _so_far(base: Path) -> tuple[Path, Path]:
+    return base.with_suffix(".so-far.json"), base.with_suffix(".so-far.txt")
 
 
 def _report(night: Night, rows: list[Row], *, now_s: float) -> NightReport:

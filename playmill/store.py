@@ -2,6 +2,7 @@
 
 Nothing is written twice in place: a file appears whole (temporary name, fsync, link or rename).
 
+    identity.json                  see identity.py
     jobs/<job_id>/request.json     who asked for what; replaced when it is submitted again
                   manifest.v2.json write-once
                   failed.json cancelled.json published.json     how it ended
@@ -22,13 +23,14 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from playmill.errors import PlaymillError
+from playmill.errors import JobUnreadable, PlaymillError
+from playmill.identity import Identity, read_identity
 from playmill.jobs import MAX_ATTEMPTS, Attempts, Commit, JobFacts, Needs, Request, Step
 from playmill.manifest import MANIFEST_VERSION, JobPlan, Manifest, file_digest
 from playmill.markers import fsync, put_if_absent, read_json, replace, temporary_beside
@@ -38,22 +40,36 @@ ENDINGS = ("published", "failed", "cancelled")
 """Markers of a job that has ended."""
 
 
+T = TypeVar("T")
+
+
 @lru_cache(maxsize=20_000)
 def _parse_plan(path: Path, stamp: tuple[int, int]) -> JobPlan:
     """Read a job's plan, once: it is asked for again and again while the job goes on."""
-    return JobPlan.from_json(_present(path))
+    return _parse(path, JobPlan.from_json)
 
 
 @lru_cache(maxsize=4)
 def _parse_manifest(path: Path, stamp: tuple[int, int]) -> Manifest:
     """Read a manifest, which takes a while for a long recording; its chunks come in a row."""
-    return Manifest.from_json(_present(path))
+    return _parse(path, Manifest.from_json)
 
 
 @lru_cache(maxsize=20_000)
 def _parse_needs(path: Path, stamp: tuple[int, int]) -> Needs:
     """Read what a request asks of workers, once for each time that it is written."""
-    return Needs.of(Request.from_json(_present(path)))
+    return Needs.of(_parse(path, Request.from_json))
+
+
+def _parse(path: Path, build: Callable[[dict[str, Any]], T]) -> T:
+    """Build a value from the JSON object in a file; raise ValueError where it is another."""
+    value = read_json(path)
+    if value is None:
+        raise FileNotFoundError(f"{path} has gone")
+    try:
+        return build(value)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -63,13 +79,6 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return stat.st_ino, stat.st_mtime_ns
-
-
-def _present(path: Path) -> dict[str, Any]:
-    value = read_json(path)
-    if value is None:
-        raise FileNotFoundError(f"{path} has gone")
-    return value
 
 
 def _is_digest(text: str) -> bool:
@@ -88,6 +97,10 @@ class Store:
     """The store under `root`."""
 
     root: Path
+
+    def identity(self) -> Identity | None:
+        """Return the store's identity; None: it has none, or is not mounted."""
+        return read_identity(self.root)
 
     # Jobs
 
@@ -114,26 +127,49 @@ class Store:
 
     def submit(self, request: Request) -> None:
         """Store a request; somebody asks for it, so it gets all its tries anew."""
-        replace(self.job_folder(request.job_id) / "request.json", request.to_json())
+        folder = self.job_folder(request.job_id)
+        is_new = _stamp(folder) is None
+        replace(folder / "request.json", request.to_json())
+        if is_new:
+            fsync(folder.parent)
         self.forget_attempts(request.job_id)
 
     def forget_attempts(self, job_id: str) -> None:
         """Let a job be tried anew, also one that failed or was cancelled."""
         folder = self.job_folder(job_id)
         shutil.rmtree(folder / "attempts", ignore_errors=True)
-        plan = self.plan(job_id)
+        try:
+            plan = self.plan(job_id)
+        except ValueError:  # it is damaged: the job is planned anew
+            plan = None
+            self._manifest_path(job_id).unlink(missing_ok=True)
         if plan is not None:
             self.forget_part_attempts(plan.parts_key)
         for name in ("failed.json", "cancelled.json"):
             (folder / name).unlink(missing_ok=True)
 
+    @staticmethod
+    @contextlib.contextmanager
+    def reading(job_id: str) -> Iterator[None]:
+        """Turn what goes wrong while a job is read into JobUnreadable."""
+        try:
+            yield
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            known = isinstance(error, (OSError, ValueError))
+            problem = str(error) if known else f"{type(error).__name__}: {error}"
+            raise JobUnreadable(job_id, problem) from error
+
     def request(self, job_id: str) -> Request:
-        """Return a job's request; raise FileNotFoundError for an unknown job."""
+        """Return a job's request.
+
+        Raises:
+            FileNotFoundError: there is no such job.
+            OSError, ValueError: it is there, and cannot be read.
+        """
         path = self.job_folder(job_id) / "request.json"
-        value = read_json(path)
-        if value is None:
+        if _stamp(path) is None:
             raise FileNotFoundError(f"no job {job_id} in {self.root}")
-        return Request.from_json(value)
+        return _parse(path, Request.from_json)
 
     def manifest(self, job_id: str) -> Manifest | None:
         """Return a job's manifest; None before it is planned."""
@@ -275,7 +311,10 @@ class Store:
     def losing_attempts(self, parts_key: str) -> Iterator[Path]:
         """Yield the folders of attempts that no commit marker names (yet)."""
         for folder in self._chunk_folders(parts_key):
-            commit = self.read_commit(parts_key, int(folder.name))
+            try:
+                commit = self.read_commit(parts_key, int(folder.name))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # nobody can say which of them counts
             with contextlib.suppress(FileNotFoundError):  # it has gone while we looked
                 names = os.listdir(folder)
                 yield from (folder / name for name in names if not commit or name != commit.attempt)
@@ -394,7 +433,13 @@ class Store:
         Args:
             running: names of the steps with a live lease.
             waiting: names of the steps that lie in the queue.
+        Raises:
+            JobUnreadable: some of it cannot be read.
         """
+        with self.reading(job_id):
+            return self._facts(job_id, running=running, waiting=waiting)
+
+    def _facts(self, job_id: str, *, running: frozenset[str], waiting: frozenset[str]) -> JobFacts:
         failed = self.ending(job_id, "failed")
         published = self.ending(job_id, "published") is not None
         cancelled = self.ending(job_id, "cancelled") is not None

@@ -15,7 +15,7 @@ from playmill.errors import DatasetError, RecordingError
 from playmill.jobs import Step, open_steps
 from playmill.store import Store
 from tasks import broker, fit
-from tasks.advance import advance
+from tasks.advance import go_on
 from tasks.app import settings
 from tasks.full_disk import told_apart
 
@@ -28,17 +28,20 @@ NO_STORE_PAUSE_S = 5.0
 _BROKEN_CUDA = {"AcceleratorError", "CudaError"}
 
 
-def attempt(step: Step, work: Callable[[Store, str], None]) -> None:
+def attempt(step: Step, work: Callable[[Store, str], None], *, store_id: str | None = None) -> None:
     """Do `work(store, attempt)` unless the step is done, is another's, or was tried too often.
 
     Safe to run twice and at once: a second message finds the lease taken, or the work done.
     Whatever happens, the job is advanced afterwards, so that a message lost in between two
     steps is made up for.
+
+    Args:
+        store_id: the store that the step is of; a worker that sees another leaves it to others.
     """
     store = Store(settings().store)
     failpoints.reached(f"{step.verb}:received")
-    if not store.has_jobs():
-        no_store(store, step.name)
+    if not fit.is_of(store, store_id):
+        no_store(store, store_id, step.name)
         return
     facts = store.facts(step.job_id)
     if step in open_steps(facts) and fit.has_refused(facts.fit):
@@ -55,16 +58,22 @@ def attempt(step: Step, work: Callable[[Store, str], None]) -> None:
             if step in open_steps(store.facts(step.job_id)):
                 _try(store, step, lease, work, kind=facts.fit)
     failpoints.reached(f"{step.verb}:released")
-    advance(store, [step.job_id])
+    go_on(store, step.job_id)
     failpoints.reached(f"{step.verb}:advanced")
 
 
-def no_store(store: Store, what: str) -> None:
-    """Leave a step to workers that see the store; whoever reconciles there sends it again.
+def no_store(store: Store, store_id: str | None, what: str) -> None:
+    """Leave a step to workers that see its store; whoever reconciles there sends it again.
 
-    Nothing is written, not even a refusal: it would look as if there were a store.
+    Nothing is written, not even a refusal: it would look as if this were the store.
     """
-    log.error("no store at %s; is the share mounted? left to others: %s", store.root, what)
+    log.error(
+        "no store at %s with id %s (found: %s); is the share mounted? left to others: %s",
+        store.root,
+        store_id or "of any kind",
+        fit.seen_store(store) or "none",
+        what,
+    )
     time.sleep(NO_STORE_PAUSE_S)
 
 

@@ -11,6 +11,7 @@ import logging
 import secrets
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,9 +25,10 @@ from tasks.queues import QUEUES, is_urgent
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING_INGESTS = 8
+MIN_WAITING_INGESTS = 8
 _LEASE, _SENT = f"{KEY_PREFIX}lease:", f"{KEY_PREFIX}sent:"
 _SENT_URGENT = f"{KEY_PREFIX}sent-urgent:"
+_STORE = f"{KEY_PREFIX}store"
 
 # Redis may have been emptied meanwhile: a lease that nobody has is taken again.
 _RENEW = """
@@ -121,9 +123,20 @@ class Snapshot:
         """Return what need not be sent: what has become urgent is sent again."""
         return self.urgent if needs.urgent else self.waiting
 
-    def room(self, queue: str, verb: str) -> int:
-        """Return how many more steps of a verb a queue should take."""
-        return _limit(verb) - self.lengths.get(queue, 0)
+    def room(self, queue: str, verb: str, *, low: bool = False) -> int:
+        """Return how many more steps of a verb a queue should take.
+
+        Args:
+            low: no more than keeps workers going until somebody looks at all jobs.
+        """
+        return (_low(verb) if low else _limit(verb)) - self.lengths.get(queue, 0)
+
+    def busy(self) -> Counter[str]:
+        """Return how many steps wait or run, by verb and parts key, or job: "extract:<key>"."""
+        names = self.running | self.waiting
+        return Counter(
+            name.rpartition(":")[0] if name.startswith("extract:") else name for name in names
+        )
 
 
 def look() -> Snapshot:
@@ -176,8 +189,18 @@ def _limit(verb: str) -> int:
     if verb == "extract":
         return settings().max_waiting
     # Consolidations wait for nobody: what is finished first is out of the way. Ingests are few, as
-    # consolidations stand in line behind them.
-    return MAX_WAITING_INGESTS if verb == "ingest" else sys.maxsize
+    # consolidations stand in line behind them; more where many workers want for chunks.
+    most_ingests = max(MIN_WAITING_INGESTS, settings().max_waiting // 8)
+    return most_ingests if verb == "ingest" else sys.maxsize
+
+
+def _low(verb: str) -> int:
+    return max(1, _limit(verb) // 4)
+
+
+def runs_low(queue: str, verb: str) -> bool:
+    """Say whether a queue holds less than keeps workers going until somebody fills it."""
+    return length(queue) < _low(verb)
 
 
 def hungry(queue: str, verb: str) -> bool:
@@ -185,13 +208,31 @@ def hungry(queue: str, verb: str) -> bool:
     return 2 * length(queue) < _limit(verb)
 
 
-def send(step: Step, queue: str, *, time_limit_s: float | None = None) -> None:
-    """Put a step on a queue, unless that was done a moment ago."""
+def note_store(store_id: str) -> None:
+    """Note whose steps Redis holds: nobody begins another store beside it by mistake."""
+    client().set(_STORE, store_id)
+
+
+def noted_store() -> str | None:
+    """Return the id of the store whose steps Redis holds, if it is noted."""
+    value = client().get(_STORE)
+    return None if value is None else bytes(value).decode()
+
+
+def send(
+    step: Step, queue: str, *, store_id: str | None, time_limit_s: float | None = None
+) -> None:
+    """Put a step on a queue, unless that was done a moment ago.
+
+    Args:
+        store_id: the store that the step's job is on; a worker that sees another leaves it.
+    """
     # Not again for as long as a lease lasts: its message may be between two hands.
     mark = (_SENT_URGENT if is_urgent(queue) else _SENT) + step.name
     if not client().set(mark, "1", nx=True, px=_lease_ms()):
         return
-    args = [step.job_id] if step.chunk_index is None else [step.job_id, step.chunk_index]
+    place = [step.job_id] if step.chunk_index is None else [step.job_id, step.chunk_index]
+    args = [*place, store_id]
     try:
         # Not retried here: whoever sends may be the one who has to start Redis again.
         app.send_task(

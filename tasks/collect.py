@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from playmill.errors import JobUnreadable
 from playmill.store import Store
-from tasks.advance import open_jobs
 
 ABANDONED_S = 7 * 86400.0
 """Parts of failed and cancelled jobs are kept this long: their recording may be mended."""
@@ -24,18 +24,42 @@ class Garbage:
     bytes: int
 
 
-def find_garbage(store: Store, datasets: Path, *, now_s: float) -> Iterator[Garbage]:
-    """Yield the parts that no open job needs and that are published, or abandoned long ago."""
-    wanted = {_parts_key(store, job_id) for job_id in open_jobs(store)}
+def find_garbage(
+    store: Store,
+    datasets: Path,
+    *,
+    now_s: float,
+    tell_unreadable: Callable[[JobUnreadable], object] = lambda _: None,
+) -> Iterator[Garbage]:
+    """Yield the parts that no open job needs and that are published, or abandoned long ago.
+
+    Args:
+        tell_unreadable: called for each job that cannot be read. It may need any parts: while
+            there is one, only what a dataset holds is garbage.
+    """
+    wanted: set[str | None] = set()
     jobs: dict[str | None, list[str]] = defaultdict(list)
+    submitted_s: dict[str, float] = {}
+    all_read = True
     for job_id in store.job_ids():
-        jobs[_parts_key(store, job_id)].append(job_id)
+        try:
+            with store.reading(job_id):
+                parts_key = _parts_key(store, job_id)
+                submitted_s[job_id] = store.needs(job_id).submitted_ns / 1e9
+        except JobUnreadable as error:
+            tell_unreadable(error)
+            all_read = False
+            continue
+        jobs[parts_key].append(job_id)
+        if store.is_open(job_id):
+            wanted.add(parts_key)
     for parts_key in store.parts_keys():
         if parts_key in wanted or store.collected(parts_key) is not None:
             continue
-        dataset = next(filter(None, (_held_by(store, j, datasets) for j in jobs[parts_key])), None)
-        latest_s = max((store.request(j).submitted_ns / 1e9 for j in jobs[parts_key]), default=0.0)
-        if dataset is not None or now_s - latest_s > ABANDONED_S:
+        mine = jobs[parts_key]
+        dataset = next(filter(None, (_held_by(store, j, datasets) for j in mine)), None)
+        latest_s = max((submitted_s[j] for j in mine), default=0.0)
+        if dataset is not None or (all_read and now_s - latest_s > ABANDONED_S):
             yield Garbage(parts_key, dataset, store.parts_bytes(parts_key))
 
 
@@ -52,10 +76,16 @@ def drop_parts_of(store: Store, job_id: str, datasets: Path) -> str:
     parts_key = _parts_key(store, job_id)
     if parts_key is None:
         return "has no parts yet"
+    sharing = []
     for other in store.job_ids():
-        if other != job_id and _parts_key(store, other) == parts_key and store.is_open(other):
+        try:
+            with store.reading(other):
+                shares = _parts_key(store, other) == parts_key
+        except JobUnreadable:
+            return f"parts kept: job {other[:12]}, which cannot be read, may share them"
+        if shares and other != job_id and store.is_open(other):
             return f"parts kept: job {other[:12]}, which is open, shares them"
-    sharing = (other for other in store.job_ids() if _parts_key(store, other) == parts_key)
+        sharing += [other] if shares else []
     dataset = next(filter(None, (_held_by(store, other, datasets) for other in sharing)), None)
     num_bytes = store.parts_bytes(parts_key)
     collect(store, Garbage(parts_key, dataset, num_bytes))
@@ -72,13 +102,13 @@ def _held_by(store: Store, job_id: str, datasets: Path) -> str | None:
     from playmill.dataset import open_dataset
     from playmill.errors import DatasetError
 
-    published = store.ending(job_id, "published")
-    if published is None:
-        return None
-    parts_key = _parts_key(store, job_id)
     try:
+        published = store.ending(job_id, "published")
+        if published is None:
+            return None
+        parts_key = _parts_key(store, job_id)
         with open_dataset(datasets / published["dataset"]) as dataset:
             held = {dataset.features(key).attrs["parts_key"] for key in dataset.feature_keys}
-    except (OSError, DatasetError):
+    except (OSError, ValueError, KeyError, DatasetError):  # the marker, or the dataset
         return None
     return str(published["dataset"]) if parts_key in held else None

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from playmill import failpoints
 from playmill.errors import PartError, SessionConflict, Superseded
+from playmill.identity import check_datasets
 from playmill.jobs import Step
 from playmill.store import Store
 from tasks.app import app, settings
 from tasks.attempt import attempt
+from tasks.fit import Misfit
 from tasks.ingest import recording_of
 
 if TYPE_CHECKING:
@@ -22,9 +24,10 @@ log = logging.getLogger(__name__)
 
 
 @app.task(name="playmill.consolidate")
-def consolidate(job_id: str) -> None:
+def consolidate(job_id: str, store_id: str | None = None) -> None:
     """Publish one job's dataset once all its chunks are committed."""
-    attempt(Step(verb="consolidate", job_id=job_id), lambda store, _: _publish(store, job_id))
+    step = Step(verb="consolidate", job_id=job_id)
+    attempt(step, lambda store, _: _publish(store, job_id), store_id=store_id)
 
 
 def _publish(store: Store, job_id: str) -> None:
@@ -34,6 +37,7 @@ def _publish(store: Store, job_id: str) -> None:
     from playmill.row_source import DatasetRows, PartRows
     from playmill.storage import DataStorage, session_folder
 
+    _check_datasets(store)
     request = store.request(job_id)
     recording = recording_of(request)
     manifest = store.manifest(job_id)
@@ -57,6 +61,11 @@ def _publish(store: Store, job_id: str) -> None:
     if collected is not None:
         key = feature_key(manifest.config.encoder, manifest.config.weights_digest)
         source = DatasetRows(settings().datasets / collected, key, manifest.parts_key)
+
+    def claim() -> bool:
+        _check_datasets(store)  # once more, just before the file gets its name
+        return store.claim_session(folder, request)
+
     failpoints.reached("consolidate:before-publication")
     try:
         summary = publish(
@@ -65,7 +74,7 @@ def _publish(store: Store, job_id: str) -> None:
             commits,
             source=source,
             storage=DataStorage(settings().datasets),
-            claim=lambda: store.claim_session(folder, request),
+            claim=claim,
         )
     except Superseded as error:
         store.end(job_id, "cancelled", {"reason": str(error)})
@@ -102,6 +111,14 @@ def _publish(store: Store, job_id: str) -> None:
         summary.events,
         extra={"action": "publish", "job": job_id},
     )
+
+
+def _check_datasets(store: Store) -> None:
+    """Raise Misfit unless this worker sees the store's datasets folder."""
+    try:
+        check_datasets(store.root, settings().datasets)
+    except (OSError, ValueError, KeyError) as error:
+        raise Misfit(str(error)) from error
 
 
 def _naming_both(

@@ -14,7 +14,7 @@ from playmill.manifest import check_unchanged
 from playmill.store import Store
 from tasks.app import app, settings
 from tasks.attempt import attempt, no_store
-from tasks.fit import needed_here
+from tasks.fit import is_of, needed_here
 from tasks.ingest import recording_of
 
 if TYPE_CHECKING:
@@ -25,13 +25,14 @@ log = logging.getLogger(__name__)
 
 
 @app.task(name="playmill.extract")
-def extract(job_id: str, chunk_index: int) -> None:
+def extract(job_id: str, chunk_index: int, store_id: str | None = None) -> None:
     """Extract one chunk of a job."""
     store = Store(settings().store)
+    if not is_of(store, store_id):
+        no_store(store, store_id, f"extract:{job_id}:{chunk_index}")
+        return
     manifest = store.manifest(job_id)
     if manifest is None:
-        if not store.has_jobs():
-            no_store(store, f"extract:{job_id}:{chunk_index}")
         return
     parts_key = manifest.parts_key
     step = Step(verb="extract", job_id=job_id, chunk_index=chunk_index, parts_key=parts_key)
@@ -68,7 +69,7 @@ def extract(job_id: str, chunk_index: int) -> None:
             extra={"action": "extract", "job": job_id, "chunk": chunk_index},
         )
 
-    attempt(step, work)
+    attempt(step, work, store_id=store_id)
 
 
 _loaded: list[tuple[tuple[object, ...], Extractor]] = []

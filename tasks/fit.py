@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from playmill.errors import EncoderUnavailable, PlaymillError, UsageError
 from playmill.jobs import JobFacts
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 PAUSE_S = 0.5
 """Before a worker takes the next message after one that it has refused: others may be quicker."""
+
+T = TypeVar("T")
 
 _refused: dict[str, float] = {}
 """When this process refused each kind of work."""
@@ -54,12 +57,38 @@ def say_no(store: Store, fit: str, error: Misfit, *, place: Mapping[str, object]
     _refused[fit] = time.monotonic()
     refusal = Refusal(presence.this_worker(), str(error))
     log.error("this worker cannot do it, and leaves it to others: %s", error, extra=place)
-    refuse(store.root, fit, refusal, now_s=time.time())
+    try:
+        refuse(store.root, fit, refusal, now_s=time.time())
+    except OSError as failure:
+        log.error("the refusal cannot be noted: %s", failure)
 
 
 def begin_anew(store: Store) -> None:
     """Forget what a worker of this worker's name, which ran before it, has refused."""
     forget(store.root, worker=presence.this_worker())
+
+
+def seen_store(store: Store) -> str | None:
+    """Return the id of the store that this worker sees; None: none that can be read."""
+    try:
+        identity = store.identity()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if identity is None else identity.store
+
+
+def is_of(store: Store, store_id: str | None) -> bool:
+    """Say whether what this worker sees is the store that a message comes from.
+
+    Args:
+        store_id: None in messages that name none: then any store with jobs will do.
+    """
+    if store_id is not None:
+        return seen_store(store) == store_id
+    try:
+        return store.has_jobs()
+    except OSError:
+        return False
 
 
 class Fitness:
@@ -69,7 +98,8 @@ class Fitness:
         self._root = store.root
         self._known: dict[str, list[Refusal]] = {}
         self._listeners: Mapping[str, frozenset[str]] | None = None
-        self._any = anybody_refuses(self._root)
+        self._store_id = seen_store(store)
+        self._any = any(self._read(lambda: [anybody_refuses(self._root)]))
 
     def refusals(self, facts: JobFacts) -> list[Refusal]:
         """Return who refuses the next step of a job."""
@@ -77,8 +107,17 @@ class Fitness:
             return []
         fit = facts.fit
         if fit not in self._known:
-            self._known[fit] = refusals(self._root, fit, now_s=time.time())
+            self._known[fit] = self._read(lambda: refusals(self._root, fit, now_s=time.time()))
         return self._known[fit]
+
+    @staticmethod
+    def _read(look: Callable[[], list[T]]) -> list[T]:
+        """Return what is noted, or nothing: a note that cannot be read stops no work."""
+        try:
+            return look()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.error("refusals cannot be read: %s", error)
+            return []
 
     def refused(self, facts: JobFacts) -> tuple[Refusal, ...]:
         """Return what everybody who listens says against a job's next step; (): somebody may.
@@ -90,7 +129,11 @@ class Fitness:
         if not found:
             return ()
         if self._listeners is None:
-            self._listeners = presence.listeners()
+            self._listeners = {
+                worker: listener.queues
+                for worker, listener in presence.listeners().items()
+                if listener.store == self._store_id
+            }
         queue = queue_of(facts.next_verb, device=facts.needs.device_class, urgent=False)
         able = [worker for worker, queues in self._listeners.items() if queue in queues]
         if not able or set(able) - set(found):

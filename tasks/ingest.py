@@ -16,7 +16,7 @@ from tasks.fit import Misfit, needed_here
 
 
 @app.task(name="playmill.ingest")
-def ingest(job_id: str) -> None:
+def ingest(job_id: str, store_id: str | None = None) -> None:
     """Plan one job."""
 
     def work(store: Store, _: str) -> None:
@@ -39,7 +39,7 @@ def ingest(job_id: str) -> None:
         store.put_manifest(job_id, manifest)
         failpoints.reached("ingest:after-manifest")
 
-    attempt(Step(verb="ingest", job_id=job_id), work)
+    attempt(Step(verb="ingest", job_id=job_id), work, store_id=store_id)
 
 
 def recording_of(request: Request) -> Recording:

@@ -13,6 +13,7 @@ from playmill import nightly as nights
 from playmill.config import PipelineConfig
 from playmill.encoders import check_name
 from playmill.errors import UsageError
+from playmill.identity import check_datasets
 from playmill.inbox import look
 from playmill.night_report import NightReport
 from playmill.options import BATCH_SIZES, resolve_device
@@ -20,11 +21,17 @@ from playmill.store import Store
 from tasks.app import app, settings
 from tasks.settings import PREFIX, Settings
 from tasks.submit import make_request
+from tasks.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
+SO_FAR_S = 600.0
+"""Pause between two reports of a run that goes on."""
 TICK_S = 20.0
 """Pause between two looks at the clock by beat."""
+
+_reported_s: dict[str, float] = {}
+"""When this process last reported on each run that goes on, by the clock of ticks."""
 
 
 @app.task(name="playmill.nightly")
@@ -50,12 +57,36 @@ def tick(store: Store, chosen: Settings, *, now_s: float) -> None:
 def go_on(store: Store, chosen: Settings, *, now_s: float) -> None:
     """Submit what runs that were interrupted have left, and write the reports of those that ended.
 
+    Of those that go on, what has become of them is written from time to time.
+
     Raises:
+        UsageError: this is not the store's datasets folder.
         OSError: store or datasets folder cannot be written; the next tick tries again.
     """
+    check_datasets(store.root, chosen.datasets)
     for night in nights.open_nights(store):
         nights.submit(store, night)
-        finish(store, night, datasets=chosen.datasets, now_s=now_s)
+        report = finish(store, night, datasets=chosen.datasets, now_s=now_s)
+        if report is None and now_s >= _reported_s.get(night.name, night.started_s) + SO_FAR_S:
+            _reported_s[night.name] = now_s
+            report_so_far(store, night, chosen, now_s=now_s)
+
+
+def report_so_far(
+    store: Store, night: nights.Night, chosen: Settings, *, now_s: float
+) -> NightReport:
+    """Write what has become of a run so far, and why recordings wait that nobody can do."""
+    waiting = Waiting(store, shown_broker_url=chosen.shown_broker_url)
+    report = nights.report_so_far(
+        store,
+        night,
+        datasets=chosen.datasets,
+        why=lambda job_id: waiting.note(store.facts(job_id, running=waiting.running)),
+        now_s=now_s,
+    )
+    for line in waiting.lines():
+        log.warning("nightly run %s: %s", night.name, line, extra={"action": "nightly"})
+    return report
 
 
 def begin(store: Store, chosen: Settings, *, nominal_s: int, now_s: float) -> nights.Night:
@@ -69,7 +100,9 @@ def begin(store: Store, chosen: Settings, *, nominal_s: int, now_s: float) -> ni
     config = read_config(chosen, store)
     findings = look(
         chosen.inbox,
-        make_request=lambda path: make_request(path, config, chosen.roots),
+        make_request=lambda path: make_request(
+            path, config, chosen.roots, submission_ns=round(now_s * 1e9)
+        ),
         is_known=partial(nights.is_known, store),
         now_s=now_s,
         settle_s=chosen.settle_s,

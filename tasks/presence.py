@@ -9,6 +9,8 @@ import json
 import os
 import socket
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from tasks import broker
 from tasks.app import KEY_PREFIX
@@ -32,9 +34,18 @@ def belong_to(pid: int) -> None:
     _worker = f"{socket.gethostname()}:{pid}"
 
 
-def say(queues: Iterable[str]) -> None:
-    """Say that this worker listens to these queues."""
-    key, value = _WORKER + _worker, json.dumps(list(queues))
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A worker that listens."""
+
+    queues: frozenset[str]
+    store: str | None
+    """Id of the store that it sees; None: it sees none."""
+
+
+def say(queues: Iterable[str], *, store: str | None) -> None:
+    """Say that this worker listens to these queues, and which store it sees."""
+    key, value = _WORKER + _worker, json.dumps({"queues": list(queues), "store": store})
     broker.client().set(key, value, px=round(PRESENT_S * 1000))
 
 
@@ -43,8 +54,8 @@ def leave() -> None:
     broker.client().delete(_WORKER + _worker)
 
 
-def listeners() -> Mapping[str, frozenset[str]]:
-    """Return the workers that listen, with their queues.
+def listeners() -> Mapping[str, Listener]:
+    """Return the workers that listen.
 
     Raises:
         redis.RedisError: Redis cannot be asked.
@@ -52,7 +63,11 @@ def listeners() -> Mapping[str, frozenset[str]]:
     keys = list(broker.client().scan_iter(match=f"{_WORKER}*", count=1000))
     values = broker.client().mget(keys) if keys else []
     return {
-        key.decode().removeprefix(_WORKER): frozenset(json.loads(value))
+        key.decode().removeprefix(_WORKER): _listener(json.loads(value))
         for key, value in zip(keys, values, strict=True)
         if value is not None
     }
+
+
+def _listener(value: dict[str, Any]) -> Listener:
+    return Listener(frozenset(value["queues"]), value["store"])

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +18,24 @@ from playmill.recording import SESSION_FILE, read_recording
 from playmill.roots import Roots
 from playmill.store import Store
 
+WRITERS = 16
+"""Requests that are being written at a time."""
+
 
 def make_request(
-    path: Path, config: PipelineConfig, roots: Roots, *, urgent: bool = False
+    path: Path,
+    config: PipelineConfig,
+    roots: Roots,
+    *,
+    urgent: bool = False,
+    submission_ns: int = 0,
 ) -> Request:
     """Look at a recording's files and write down what is wanted of it; reads no video.
 
     A recording that is unsound gets a request all the same: its job says what is wrong.
+
+    Args:
+        submission_ns: when the submission began that it is part of, Unix time.
     """
     place = roots.locate(path)
     session_id: str | None
@@ -37,6 +52,7 @@ def make_request(
         submitted_ns=time.time_ns(),
         session_id=session_id,
         urgent=urgent,
+        submission_ns=submission_ns,
     )
 
 
@@ -50,16 +66,43 @@ def _as_far_as_it_is_there(path: Path, base: Path) -> tuple[SourceFile, ...]:
 def submit(store: Store, request: Request, *, datasets: Path) -> None:
     """Store a request, unless its dataset is published and still there.
 
-    What is urgent stays so until it has ended, whoever submits it again.
+    What is urgent stays so until it has ended, whoever submits it again. What is damaged of the
+    job's files is written anew.
     """
-    published = store.ending(request.job_id, "published")
-    if published is not None:
-        if _dataset_key(datasets / published["dataset"]) == published["dataset_key"]:
-            return
-        store.unpublish(request.job_id)
-    if store.needs(request.job_id).urgent and store.is_open(request.job_id):
-        request = replace(request, urgent=True)
+    job_id = request.job_id
+    try:
+        published = store.ending(job_id, "published")
+        if published is not None:
+            if _dataset_key(datasets / published["dataset"]) == published["dataset_key"]:
+                return
+            store.unpublish(job_id)
+    except (ValueError, KeyError):  # the marker is damaged
+        store.unpublish(job_id)
+    with suppress(ValueError):
+        if store.needs(job_id).urgent and store.is_open(job_id):
+            request = replace(request, urgent=True)
     store.submit(request)
+
+
+def submit_all(store: Store, requests: Iterable[Request], *, datasets: Path) -> Iterator[Request]:
+    """Store requests as they come, some at a time; yield each, in order, once it is on disk.
+
+    Writing one is waiting for the disk, which takes as long for several at once.
+    """
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="submit") as pool:
+        under_way: deque[tuple[Request, Future[None]]] = deque()
+        for request in requests:
+            stored = pool.submit(submit, store, request, datasets=datasets)
+            under_way.append((request, stored))
+            if len(under_way) > 2 * WRITERS:
+                yield _once_stored(*under_way.popleft())
+        while under_way:
+            yield _once_stored(*under_way.popleft())
+
+
+def _once_stored(request: Request, stored: Future[None]) -> Request:
+    stored.result()
+    return request
 
 
 def _dataset_key(path: Path) -> str | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -21,7 +22,9 @@ import redis
 import typer
 from rich.console import Console
 
-from playmill.errors import PlaymillError, UsageError
+from playmill.errors import JobUnreadable, PlaymillError, UsageError
+from playmill.identity import STORE_MARKER, check_datasets
+from playmill.identity import begin as begin_store
 from playmill.jobs import OPEN_STATES, JobFacts, state_of
 from playmill.lone_logs import LoneLog
 from playmill.options import Wanted, takes_config
@@ -31,15 +34,15 @@ from playmill.refusals import forget as forget_refusals
 from playmill.roots import Roots
 from playmill.store import Store
 from tasks import app as tasks_app
-from tasks import broker
+from tasks import broker, presence
 from tasks.advance import advance, open_jobs
 from tasks.collect import collect, drop_parts_of, find_garbage
 from tasks.leftovers import STALE_S, find_leftovers, sweep
-from tasks.nightly import begin, finish, go_on
+from tasks.nightly import begin, finish, go_on, report_so_far
 from tasks.reconcile import reconcile as reconcile_store
 from tasks.settings import Settings
-from tasks.submit import make_request
-from tasks.submit import submit as submit_request
+from tasks.submit import make_request, submit_all
+from tasks.waiting import Waiting
 from workers.mill import (
     STORE_NAME,
     LocalMill,
@@ -48,11 +51,11 @@ from workers.mill import (
     locked,
     visible_gpus,
 )
-from workers.outcome import Row, outcome, outcomes, print_json, print_outline, print_rows, skipped
+from workers.outcome import Row, outcome, outcomes, print_json, print_outline, skipped
 from workers.processes import PROJECT, Process, python_path, worker_command
 from workers.progress import ProgressView, names_of
 from workers.supervisor import supervise
-from workers.waiting import Waiting
+from workers.unreadable import Unreadable
 
 Paths = Annotated[
     list[Path],
@@ -99,11 +102,10 @@ def run(
     store = Store(datasets / STORE_NAME)
     with locked(store.root), _interruptible():
         config = replace(wanted.config, weights_digest=_keep_weights(store, wanted.weights))
-        roots = Roots.whole_machine()
-        requests = [make_request(path, config, roots) for path in found]
-        for request in requests:
-            submit_request(store, request, datasets=datasets)
-        job_ids = [request.job_id for request in requests]
+        begin_store(store.root, datasets)
+        begun_ns, roots = time.time_ns(), Roots.whole_machine()
+        requests = [make_request(path, config, roots, submission_ns=begun_ns) for path in found]
+        job_ids = [request.job_id for request in submit_all(store, requests, datasets=datasets)]
         # Last, and used at once: what it makes goes when its block ends.
         mill = LocalMill(datasets, num_workers=num_workers, device=config.device_class)
         names = _names(store, job_ids)
@@ -111,7 +113,7 @@ def run(
         with mill:
             try:
                 with ProgressView(names, console) as view:
-                    mill.run(job_ids, report=view.update)
+                    mill.run(job_ids, report=view.update, unreadable=Unreadable(view.say))
             except KeyboardInterrupt:
                 interrupted = True
                 console.print("stopping after the chunk in hand; interrupt again to stop at once")
@@ -138,10 +140,14 @@ def submit(
         next(discover([path], skip=[settings.datasets]), None)
     lone: list[LoneLog] = []
 
+    begun_ns = time.time_ns()
+
     def submitted() -> Iterator[str]:
-        for path in discover(paths, skip=[settings.datasets], tell=lone.append):
-            request = make_request(path, config, settings.roots, urgent=urgent)
-            submit_request(store, request, datasets=settings.datasets)
+        requests = (
+            make_request(path, config, settings.roots, urgent=urgent, submission_ns=begun_ns)
+            for path in discover(paths, skip=[settings.datasets], tell=lone.append)
+        )
+        for request in submit_all(store, requests, datasets=settings.datasets):
             yield request.job_id
 
     console = Console(stderr=True)
@@ -178,20 +184,40 @@ def _hint(waiting: Waiting, console: Console) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _wait(store: Store, settings: Settings, job_ids: Sequence[str], console: Console) -> None:
+def _wait(
+    store: Store,
+    settings: Settings,
+    job_ids: Sequence[str],
+    console: Console,
+    *,
+    deadline: float = math.inf,
+) -> None:
     still_open = list(job_ids)
     with ProgressView(_names(store, job_ids), console) as view:
+        unreadable = Unreadable(view.say)
         while still_open:
             # Anyone may reconcile; a Redis that is away is waited for.
             with suppress(redis.RedisError):
                 facts: list[JobFacts] = []
-                advance(store, still_open, tell=facts.append)
+                advance(store, still_open, tell=facts.append, tell_unreadable=unreadable.note)
                 view.update(facts)
                 _show_waiting(view, store, settings, facts)
-                # One that cannot be read just now is waited for too.
-                ended = {fact.job_id for fact in facts if state_of(fact) not in OPEN_STATES}
-                still_open = [job_id for job_id in still_open if job_id not in ended]
+                still_open = _still_open(still_open, facts, unreadable)
+            if time.monotonic() > deadline:
+                break
             time.sleep(settings.reconcile_s if len(still_open) > 100 else WAIT_S)
+
+
+def _still_open(
+    job_ids: Sequence[str], known: Iterable[JobFacts], unreadable: Unreadable
+) -> list[str]:
+    """Return the jobs that are worth another look: one that cannot be read gets some."""
+    for facts in known:
+        unreadable.was_read(facts.job_id)
+    ended = {facts.job_id for facts in known if state_of(facts) not in OPEN_STATES}
+    return [
+        job_id for job_id in job_ids if job_id not in ended and not unreadable.is_given_up(job_id)
+    ]
 
 
 def _show_waiting(
@@ -216,11 +242,13 @@ def status(
     waiting = Waiting(store, shown_broker_url=shown) if datasets is None else None
     rows = outcomes(store, job_ids, settings, waiting=waiting)
     if as_json:
-        print_json(rows)
-        return
-    print_rows(rows, Console())
-    if waiting is not None:
-        _hint(waiting, Console())
+        states = print_json(rows)
+    else:
+        states = print_outline(rows, Console(), most=sys.maxsize)
+        if waiting is not None:
+            _hint(waiting, Console())
+    if states[None]:
+        raise typer.Exit(1)
 
 
 def watch() -> None:
@@ -232,28 +260,58 @@ def watch() -> None:
         print("no open jobs")
         return
     with suppress(KeyboardInterrupt), ProgressView(_names(store, job_ids), console) as view:
+        unreadable = Unreadable(view.say)
         while job_ids:
-            running = broker.running_or_none()
-            known = [store.facts(job_id, running=running) for job_id in job_ids]
+            running, known = broker.running_or_none(), []
+            for job_id in job_ids:
+                try:
+                    known.append(store.facts(job_id, running=running))
+                except JobUnreadable as error:
+                    unreadable.note(error)
             view.update(known)
             _show_waiting(view, store, settings, known)
-            job_ids = [facts.job_id for facts in known if state_of(facts) in OPEN_STATES]
+            job_ids = _still_open(job_ids, known, unreadable)
             time.sleep(WAIT_S)
+        if unreadable:
+            raise typer.Exit(1)
 
 
 def _names(store: Store, job_ids: Sequence[str]) -> dict[str, str]:
-    places = {job_id: store.request(job_id).recording for job_id in job_ids}
-    return names_of({job_id: f"{place.root}/{place.path}" for job_id, place in places.items()})
+    places: dict[str, str] = {}
+    for job_id in job_ids:
+        with suppress(OSError, ValueError):  # it cannot be read
+            place = store.request(job_id).recording
+            places[job_id] = f"{place.root}/{place.path}"
+    return {job_id: job_id[:12] for job_id in job_ids} | names_of(places)
+
+
+def _for_each(store: Store, job_ids: Iterable[str], work: Callable[[str], object]) -> None:
+    """Do `work` for each job; one that cannot be read keeps the others from nothing.
+
+    Raises:
+        typer.Exit: some could not.
+    """
+    troubles = 0
+    for job_id in job_ids:
+        try:
+            with store.reading(job_id):
+                work(job_id)
+        except JobUnreadable as error:
+            print(error, file=sys.stderr)
+            troubles += 1
+    if troubles:
+        raise typer.Exit(1)
 
 
 def retry(jobs: Jobs) -> None:
     """Try failed or cancelled jobs anew."""
     _, store = _connect()
     job_ids = _find_jobs(store, jobs)
-    for job_id in job_ids:
-        store.forget_attempts(job_id)
-    with _broker_errors():
-        advance(store, job_ids)
+    try:
+        _for_each(store, job_ids, store.forget_attempts)
+    finally:
+        with _broker_errors():
+            advance(store, job_ids, tell_unreadable=lambda _: None)
 
 
 def cancel(
@@ -265,23 +323,36 @@ def cancel(
 ) -> None:
     """Stop jobs; chunks in hand are finished, and parts are kept unless told otherwise."""
     settings, store = _connect(need_broker=False)
-    for job_id in _find_jobs(store, jobs):
+    if drop_parts:
+        check_datasets(store.root, settings.datasets)
+
+    def stop(job_id: str) -> None:
         if store.is_open(job_id):
             store.end(job_id, "cancelled", {"reason": "cancelled by hand"})
         if drop_parts:
             print(f"{job_id[:12]}  {drop_parts_of(store, job_id, settings.datasets)}")
 
+    _for_each(store, _find_jobs(store, jobs), stop)
+
 
 def reconcile() -> None:
     """Compare what is done with what should be, and send what is missing, once."""
     _, store = _connect()
+    unread: list[JobUnreadable] = []
     with _broker_errors():
-        num_jobs, _ = reconcile_store(store)
+        num_jobs, _ = reconcile_store(store, tell_unreadable=unread.append)
     print(plural(num_jobs, "open job"))
+    for error in unread:
+        print(error, file=sys.stderr)
+    if unread:
+        raise typer.Exit(1)
 
 
 def nightly(
     once: Annotated[bool, typer.Option("--once", help="Now, whatever the schedule says.")] = False,
+    within: Annotated[
+        float, typer.Option(min=0, help="Hours to wait; what has not ended then counts as failed.")
+    ] = 24.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Submit what is new in the inboxes, wait for it, and report: what beat does every night."""
@@ -293,11 +364,17 @@ def nightly(
     night = begin(store, settings, nominal_s=int(now_s), now_s=now_s)
     job_ids = [request.job_id for request in night.requests]
     ended = partial(finish, store, night, datasets=settings.datasets)
+    deadline = time.monotonic() + 3600 * within
     with _interruptible():
-        while (report := ended(now_s=time.time())) is None:
-            _wait(store, settings, job_ids, Console(stderr=True))
+        report = ended(now_s=time.time())
+        if report is None:
+            _wait(store, settings, job_ids, Console(stderr=True), deadline=deadline)
+            report = ended(now_s=time.time())
+    if report is None:
+        # Its jobs go on; whoever looks next writes the report when they have ended.
+        report = report_so_far(store, night, settings, now_s=time.time())
     print(json.dumps(report.to_json()) if as_json else report.text().rstrip("\n"))
-    if report.troubled:
+    if report.troubled or report.rows("open"):
         raise typer.Exit(1)
 
 
@@ -307,8 +384,11 @@ def gc(
 ) -> None:
     """Delete parts that a published dataset holds or nobody waits for, and what the killed left."""
     settings, store = _look(datasets)
+    check_datasets(store.root, settings.datasets)
     total = 0
-    for garbage in list(find_garbage(store, settings.datasets, now_s=time.time())):
+    unread: list[JobUnreadable] = []
+    found = find_garbage(store, settings.datasets, now_s=time.time(), tell_unreadable=unread.append)
+    for garbage in list(found):
         total += garbage.bytes
         why = f"held by {garbage.dataset}" if garbage.dataset else "abandoned"
         print(f"{garbage.parts_key[:12]}  {garbage.bytes / 1e6:.1f} MB  {why}")
@@ -325,6 +405,10 @@ def gc(
     if not dry_run:
         forget_refusals(store.root, older_s=time.time() - STALE_S)
     print(f"{total / 1e6:.1f} MB {'would be' if dry_run else 'were'} deleted")
+    for error in unread:
+        print(f"{error}. Until then only parts that a dataset holds are deleted", file=sys.stderr)
+    if unread:
+        raise typer.Exit(1)
 
 
 def worker(
@@ -340,7 +424,7 @@ def worker(
     """
     if queue not in ("gpu", "cpu"):
         raise UsageError(f"--queue is {queue!r}; choose gpu or cpu")
-    settings, _ = _connect()
+    settings, _ = _connect(begins=False)
     name = name or f"{queue}{os.getpid()}"
     gpus = visible_gpus() if queue == "gpu" and settings.device != "cpu" else []
     if per_gpu > 1 and not gpus:
@@ -380,8 +464,12 @@ def _become(command: list[str]) -> NoReturn:
     os.execv(command[0], command)
 
 
-def _connect(*, need_broker: bool = True) -> tuple[Settings, Store]:
-    """Return this process's settings and store, once the broker has answered."""
+def _connect(*, need_broker: bool = True, begins: bool = True) -> tuple[Settings, Store]:
+    """Return this process's settings and store, once the broker has answered.
+
+    Args:
+        begins: a store that is new is begun, or one without an identity gets one.
+    """
     settings = Settings.from_env()
     tasks_app.use(settings)
     if need_broker:
@@ -395,21 +483,33 @@ def _connect(*, need_broker: bool = True) -> tuple[Settings, Store]:
                 " start it, or mend PLAYMILL_BROKER_URL"
             ) from None
         _check_store(settings)
-    settings.store.mkdir(parents=True, exist_ok=True)
-    return settings, Store(settings.store)
+    store = Store(settings.store)
+    store.root.mkdir(parents=True, exist_ok=True)
+    if need_broker and begins:
+        identity = begin_store(store.root, settings.datasets)
+        with _broker_errors():
+            broker.note_store(identity.store)
+    return settings, store
 
 
 def _check_store(settings: Settings) -> None:
-    """Raise UsageError for a store without jobs where the queue holds steps of some."""
-    if Store(settings.store).has_jobs():
+    """Raise UsageError for a store without identity where Redis knows of another."""
+    store = Store(settings.store)
+    if store.identity() is not None:
         return
     with _broker_errors():
-        seen = broker.look()
-    if seen.waiting or seen.running:
-        raise UsageError(
-            f"no store at {settings.store}, but Redis holds steps of jobs; is the share mounted?"
-            " (For a new store, give it a Redis of its own, or an empty one.)"
-        )
+        seen, noted = broker.look(), broker.noted_store()
+        others = {listener.store for listener in presence.listeners().values()} - {None}
+    if noted or others:
+        reason = f"Redis knows the one with id {noted or others.pop()}"
+    elif not store.has_jobs() and (seen.waiting or seen.running):
+        reason = "Redis holds steps of jobs"
+    else:
+        return
+    raise UsageError(
+        f"no store at {store.root} (it has no {STORE_MARKER}), but {reason}; is the share mounted?"
+        " (For a new store, give it a Redis of its own, or an empty one.)"
+    )
 
 
 @contextmanager
@@ -452,8 +552,12 @@ def _find_jobs(store: Store, beginnings: Sequence[str]) -> list[str]:
 def _by_age(store: Store) -> list[str]:
     times = {}
     for job_id in store.job_ids():
-        with suppress(FileNotFoundError):  # a folder without a request is no job
+        try:
             times[job_id] = store.request(job_id).submitted_ns
+        except FileNotFoundError:  # a folder without a request is no job
+            continue
+        except (OSError, ValueError):  # it comes first, with the reason
+            times[job_id] = 0
     return sorted(times, key=lambda job_id: times[job_id])
 
 
@@ -502,5 +606,5 @@ def _finish(
     if interrupted:
         console.print("interrupted; the same command goes on where this one stopped")
         raise typer.Exit(130)
-    if states["failed"] or states["cancelled"]:
+    if states["failed"] or states["cancelled"] or states[None]:
         raise typer.Exit(1)

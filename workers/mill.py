@@ -15,7 +15,7 @@ from types import TracebackType
 
 import redis
 
-from playmill.errors import UsageError
+from playmill.errors import JobUnreadable, UsageError
 from playmill.jobs import Fail, JobFacts
 from playmill.roots import Roots
 from playmill.store import Store
@@ -24,6 +24,7 @@ from tasks.advance import advance, fail
 from tasks.settings import Settings, cuda_visible_devices
 from workers.processes import Process, worker_command
 from workers.redis_server import find_redis_server, redis_command, wait_for_redis
+from workers.unreadable import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -107,17 +108,25 @@ class LocalMill:
     def _processes(self) -> list[Process]:
         return [self._redis, *self._workers]
 
-    def run(self, job_ids: Sequence[str], *, report: Callable[[Sequence[JobFacts]], None]) -> None:
+    def run(
+        self,
+        job_ids: Sequence[str],
+        *,
+        report: Callable[[Sequence[JobFacts]], None],
+        unreadable: Unreadable,
+    ) -> None:
         """Work until every job has ended; call `report` with what is known, several times a second.
 
-        Starts nothing where nothing is left to do.
+        Starts nothing where nothing is left to do. A job that cannot be read is given up in the
+        end.
 
         Raises:
             MillBroken: a process dies again and again.
         """
-        at_first = [self.store.facts(job_id) for job_id in job_ids]
+        at_first = self._look(job_ids, unreadable)
         report(at_first)
-        open_jobs = [facts.job_id for facts in at_first if not _ended(facts)]
+        ended = {facts.job_id for facts in at_first if _ended(facts)}
+        open_jobs = [job_id for job_id in job_ids if job_id not in ended]
         if open_jobs:
             self.start()
         reconciled = 0.0
@@ -128,7 +137,9 @@ class LocalMill:
             if time.monotonic() - reconciled >= RECONCILE_S:
                 # Redis may be on its way up again; what cannot be sent now is sent next time.
                 with contextlib.suppress(redis.RedisError):
-                    advance(self.store, open_jobs, tell=known.append)
+                    advance(
+                        self.store, open_jobs, tell=known.append, tell_unreadable=unreadable.note
+                    )
                     for facts in known:
                         if facts.refused:
                             # There are no workers here but these, and they are all alike.
@@ -136,11 +147,27 @@ class LocalMill:
                             fail(self.store, Fail(job_id=facts.job_id, reason=reason))
                     reconciled = time.monotonic()
             elif len(open_jobs) < MANY:
-                known = [self.store.facts(job_id) for job_id in open_jobs]
+                known = self._look(open_jobs, unreadable)
             report(known)
+            for facts in known:
+                unreadable.was_read(facts.job_id)
             ended = {facts.job_id for facts in known if _ended(facts)}
-            open_jobs = [job_id for job_id in open_jobs if job_id not in ended]
+            open_jobs = [
+                job_id
+                for job_id in open_jobs
+                if job_id not in ended and not unreadable.is_given_up(job_id)
+            ]
             time.sleep(POLL_S)
+
+    def _look(self, job_ids: Sequence[str], unreadable: Unreadable) -> list[JobFacts]:
+        """Return what is known of the jobs that can be read."""
+        known = []
+        for job_id in job_ids:
+            try:
+                known.append(self.store.facts(job_id))
+            except JobUnreadable as error:
+                unreadable.note(error)
+        return known
 
     def stop(self) -> None:
         """Let the workers end the chunk in hand, then end."""

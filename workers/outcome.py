@@ -12,13 +12,14 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from playmill.errors import JobUnreadable
 from playmill.jobs import OPEN_STATES, state_of
 from playmill.lone_logs import LoneLog
 from playmill.phrases import plural
 from playmill.store import Store
 from tasks import broker
 from tasks.settings import Settings
-from workers.waiting import Waiting
+from tasks.waiting import Waiting
 
 KEYS = (
     *("recording", "session_id", "job_id", "state", "dataset", "frames", "chunks", "chunks_done"),
@@ -26,7 +27,8 @@ KEYS = (
 )
 """Keys of one row, always all there, null where unknown."""
 
-
+UNREADABLE = "unreadable"
+"""Shown in place of a state of which nothing is known."""
 MAX_ROWS = 20
 """Recordings that are listed when nothing is wrong with them; the rest is counted."""
 
@@ -54,7 +56,21 @@ def outcome(
     running: frozenset[str] = frozenset(),
     waiting: Waiting | None = None,
 ) -> Row:
-    """Return what is known of one job."""
+    """Return what is known of one job; its state is null where it cannot be read."""
+    try:
+        with store.reading(job_id):
+            return _outcome(store, job_id, settings, running, waiting)
+    except JobUnreadable as error:
+        return dict.fromkeys(KEYS) | {"job_id": job_id, "warnings": [], "error": str(error)}
+
+
+def _outcome(
+    store: Store,
+    job_id: str,
+    settings: Settings,
+    running: frozenset[str],
+    waiting: Waiting | None,
+) -> Row:
     request = store.request(job_id)
     facts = store.facts(job_id, running=running)
     row: Row = dict.fromkeys(KEYS)
@@ -91,9 +107,9 @@ def skipped(lone: LoneLog) -> Row:
     }
 
 
-def print_json(rows: Iterable[Row]) -> Counter[str]:
+def print_json(rows: Iterable[Row]) -> Counter[str | None]:
     """Print a JSON list, a row a line, as the rows come; return how many are in each state."""
-    states: Counter[str] = Counter()
+    states: Counter[str | None] = Counter()
     before = "["
     for row in rows:
         states[row["state"]] += 1
@@ -103,19 +119,21 @@ def print_json(rows: Iterable[Row]) -> Counter[str]:
     return states
 
 
-def print_outline(rows: Iterable[Row], console: Console) -> Counter[str]:
+def print_outline(
+    rows: Iterable[Row], console: Console, *, most: int = MAX_ROWS
+) -> Counter[str | None]:
     """Print the first rows and all failures, and count the rest; return the count of each state."""
-    states: Counter[str] = Counter()
+    states: Counter[str | None] = Counter()
 
     def worth_a_line() -> Iterator[Row]:
         for row in rows:
             states[row["state"]] += 1
-            if states.total() <= MAX_ROWS or row["error"]:
+            if states.total() <= most or row["error"]:
                 yield row
 
     print_rows(worth_a_line(), console)
-    if states.total() > MAX_ROWS:
-        counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    if states.total() > most:
+        counts = ", ".join(f"{n} {state or UNREADABLE}" for state, n in states.most_common())
         console.print(f"{states.total():,} in all: {counts}", highlight=False)
     return states
 
@@ -123,8 +141,9 @@ def print_outline(rows: Iterable[Row], console: Console) -> Counter[str]:
 def print_rows(rows: Iterable[Row], console: Console) -> None:
     """Print a line for each recording, and beneath it what a person should know."""
     for row in rows:
-        color = {"published": "green", "failed": "red"}.get(row["state"], "yellow")
-        line = Text.assemble((f"{row['state']:13}", color), _shown(row["recording"]))
+        state = row["state"] or UNREADABLE
+        color = {"published": "green", "failed": "red", UNREADABLE: "red"}.get(state, "yellow")
+        line = Text.assemble((f"{state:13}", color), _shown(row["recording"] or row["job_id"]))
         if row["frames"] is not None:
             line.append(f": {plural(row['frames'], 'frame')}, {plural(row['events'], 'event')}")
             line.append(f" ({row['unassigned_events']:,} unassigned) -> {_shown(row['dataset'])}")

@@ -41,7 +41,7 @@ def _watch(sender: Any, **_: Any) -> None:
 def _say(queues: Sequence[str]) -> None:
     while True:
         with contextlib.suppress(redis.RedisError):
-            presence.say(queues)
+            presence.say(queues, store=fit.seen_store(Store(settings().store)))
         time.sleep(presence.SAY_S)
 
 

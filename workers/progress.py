@@ -100,6 +100,10 @@ class ProgressView:
             detail=self.detail(),
         )
 
+    def say(self, line: str) -> None:
+        """Show a line for people above the progress."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def hint(self, lines: Iterable[str]) -> None:
         """Show what keeps jobs from going on, each line once."""
         for line in lines:

@@ -25,6 +25,7 @@ import redis
 from playmill import pipeline
 from playmill.config import PipelineConfig
 from playmill.failpoints import Failpoint
+from playmill.identity import begin
 from playmill.roots import Roots
 from playmill.store import Store, read_json
 from playmill.testing import make_recording
@@ -229,7 +230,10 @@ class Mill:
         self, recording: Path, config: PipelineConfig = CONFIG, *, urgent: bool = False
     ) -> Job:
         """Put a request on the store, as `playmill submit` does; beat finds it."""
-        request = make_request(recording, config, self.settings.roots, urgent=urgent)
+        begin(self.settings.store, self.settings.datasets)
+        request = make_request(
+            recording, config, self.settings.roots, urgent=urgent, submission_ns=time.time_ns()
+        )
         submit_request(self.store, request, datasets=self.settings.datasets)
         return Job(request.job_id, recording, config)
 

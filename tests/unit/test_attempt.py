@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +16,11 @@ import torch
 from playmill import consolidation, failpoints
 from playmill.config import PipelineConfig
 from playmill.errors import PartError, UsageError
+from playmill.identity import begin
 from playmill.jobs import Commit, Step
+from playmill.refusals import refusals
 from playmill.roots import Roots
 from playmill.store import Store
-from playmill.testing import make_recording
 from tasks import app as app_module
 from tasks import attempt as module
 from tasks import consolidate as consolidate_module
@@ -27,7 +29,7 @@ from tasks import ingest as ingest_module
 from tasks.attempt import has_broken_cuda
 from tasks.submit import make_request, submit
 from tests.unit.app_samples import deployed
-from tests.unit.job_samples import make_commit
+from tests.unit.job_samples import make_commit, make_manifest, make_session
 from workers import commands
 
 CUDA_TEXT = "CUDA error: an illegal memory access was encountered"
@@ -72,13 +74,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     with deployed(tmp_path) as store:
         monkeypatch.setattr(module.broker, "leased", leased)
         monkeypatch.setattr(module.broker, "forget_sent", lambda _: None)
-        monkeypatch.setattr(module, "advance", lambda *_: set())
-        recording = make_recording(tmp_path / "in", seconds=1).folder
-        request = make_request(
-            recording, PipelineConfig(encoder="mean_pixel"), Roots.whole_machine()
-        )
+        monkeypatch.setattr(module, "go_on", lambda *_: None)
+        monkeypatch.setattr(module.fit, "_refused", {})
+        make_session(tmp_path / "in")
+        config = PipelineConfig(encoder="mean_pixel")
+        request = make_request(tmp_path / "in", config, Roots.whole_machine())
         submit(store, request, datasets=tmp_path / "datasets")
-        ingest_module.ingest(request.job_id)
+        store.put_manifest(request.job_id, make_manifest(chunks=1, config=config))
         yield store
 
 
@@ -121,7 +123,8 @@ def test_a_worker_that_does_not_see_the_store_leaves_all_to_others(
     extract_module.extract(job_id, 0)
     consolidate_module.consolidate(job_id)
     ingest_module.ingest(job_id)
-    assert caplog.text.count(f"no store at {store.root}; is the share mounted?") == 3
+    assert caplog.text.count(f"no store at {store.root} with id") == 3
+    assert caplog.text.count("is the share mounted? left to others: ") == 3
     assert pauses == [module.NO_STORE_PAUSE_S] * 3
     assert not store.root.exists()
 
@@ -132,6 +135,8 @@ def test_a_command_makes_no_store_where_the_queue_knows_of_another(
 ) -> None:
     seen = module.broker.Snapshot(waiting=waiting)
     monkeypatch.setattr(module.broker, "look", lambda: seen)
+    monkeypatch.setattr(module.broker, "noted_store", lambda: None)
+    monkeypatch.setattr(commands.presence, "listeners", dict)
     commands._check_store(app_module.settings())
     store.root.rename(tmp_path / "elsewhere")
     if waiting:
@@ -139,6 +144,86 @@ def test_a_command_makes_no_store_where_the_queue_knows_of_another(
             commands._check_store(app_module.settings())
     else:
         commands._check_store(app_module.settings())
+
+
+@pytest.mark.usefixtures("extracting")
+@pytest.mark.parametrize("marked", ["none", "another"])
+def test_a_worker_that_sees_another_store_leaves_all_to_others(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    marked: str,
+) -> None:
+    # Given a store with the same job in it, which is not that of the messages
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    job_id, key = only_job(store)
+    if marked == "another":
+        begin(store.root, tmp_path / "datasets")
+    before = sorted(store.root.rglob("*"))
+    extract_module.extract(job_id, 0, "the right one")
+    consolidate_module.consolidate(job_id, "the right one")
+    ingest_module.ingest(job_id, "the right one")
+    assert caplog.text.count("with id the right one (found: ") == 3
+    assert sorted(store.root.rglob("*")) == before
+    # And that of its own is done
+    begun = begin(store.root, tmp_path / "datasets")
+    extract_module.extract(job_id, 0, begun.store)
+    assert store.committed(key) == {0}
+
+
+@pytest.mark.usefixtures("extracting")
+@pytest.mark.parametrize("late", [False, True], ids=["at first", "while it publishes"])
+@pytest.mark.parametrize("state", ["absent", "empty", "another"])
+def test_nothing_is_published_into_another_folder(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, late: bool
+) -> None:
+    datasets = tmp_path / "datasets"
+    begin(store.root, datasets)
+    job_id, _ = only_job(store)
+    extract_module.extract(job_id, 0)
+    named: list[bool] = []
+
+    def unmount() -> None:
+        datasets.rename(tmp_path / "elsewhere")
+        if state != "absent":
+            datasets.mkdir()
+        if state == "another":
+            begin(tmp_path / "another store", datasets)
+
+    def publish(*_: Any, claim: Any, **__: Any) -> None:
+        if late:
+            unmount()
+        named.append(claim())
+
+    monkeypatch.setattr(consolidation, "consolidate", publish)
+    if not late:
+        unmount()
+    consolidate_module.consolidate(job_id)
+    # Then no name was given, no try counts, and everybody can read why.
+    assert named == []
+    assert store.facts(job_id).attempts.keys() & {f"consolidate:{job_id}"} == set()
+    assert store.ending(job_id, "published") is None
+    (noted,) = refusals(store.root, store.facts(job_id).fit, now_s=time.time())
+    assert f"datasets folder {datasets}" in noted.reason
+    assert "Is the share mounted" in noted.reason
+
+
+@pytest.mark.parametrize("known", ["noted", "listeners"])
+def test_no_store_is_begun_where_another_is_known(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str
+) -> None:
+    heard = {"host:1": commands.presence.Listener(frozenset({"cpu"}), "abc")}
+    monkeypatch.setattr(module.broker, "look", module.broker.Snapshot)
+    monkeypatch.setattr(module.broker, "noted_store", lambda: "abc" if known == "noted" else None)
+    monkeypatch.setattr(
+        commands.presence, "listeners", lambda: heard if known == "listeners" else {}
+    )
+    with pytest.raises(UsageError, match="Redis knows the one with id abc; is the share mounted"):
+        commands._check_store(app_module.settings())
+    # A store that has an identity is what counts; Redis may be that of another time.
+    begin(store.root, tmp_path / "datasets")
+    commands._check_store(app_module.settings())
 
 
 class Ended(BaseException):

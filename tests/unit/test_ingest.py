@@ -28,7 +28,7 @@ CONFIG = PipelineConfig(encoder="mean_pixel")
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store whose steps are done right away, without a queue."""
     with deployed(tmp_path) as store:
-        monkeypatch.setattr(module, "attempt", lambda step, work: work(store, "1-x"))
+        monkeypatch.setattr(module, "attempt", lambda step, work, **_: work(store, "1-x"))
         yield store
 
 

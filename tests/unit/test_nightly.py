@@ -19,11 +19,13 @@ from playmill import nightly as nights
 from playmill.config import PipelineConfig
 from playmill.crontab import Crontab
 from playmill.errors import UsageError
+from playmill.identity import begin as begin_store
 from playmill.inbox import Findings
 from playmill.jobs import Request
 from playmill.night_report import NightReport
 from playmill.roots import Roots
 from playmill.store import Store
+from tasks import broker, presence
 from tasks import nightly as task
 from tasks.settings import Settings
 from tests.unit.job_samples import make_manifest, make_request, make_session
@@ -308,6 +310,54 @@ def test_a_night_with_nothing_new_has_a_report_and_no_trouble(store: Store, tmp_
     assert report is not None
     assert (report.troubled, report.frames, report.frames_per_s) == (False, 0, None)
     assert "inbox /in: no recording in it" in report.text()
+
+
+def test_what_nobody_can_do_is_said_before_the_night_ends(
+    store: Store,
+    chosen: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(presence, "listeners", dict)
+    monkeypatch.setattr(broker, "running_or_none", frozenset)
+    monkeypatch.setattr(task, "_reported_s", {})
+    done, waits = make_request("done"), make_request("waits")
+    night = begin_with(store, done, waits)
+    publish(store, done)
+    base = chosen.datasets / "reports" / f"nightly-{night.name}"
+    so_far = base.with_suffix(".so-far.json"), base.with_suffix(".so-far.txt")
+    # Given a night that has only just begun, nothing is said
+    task.go_on(store, chosen, now_s=night.started_s + task.SO_FAR_S - 1)
+    assert not any(path.exists() for path in so_far)
+    # When it still goes on, there is a report of it, and the log says why
+    task.go_on(store, chosen, now_s=night.started_s + task.SO_FAR_S)
+    report = NightReport.from_json(json.loads(so_far[0].read_text()))
+    assert so_far[1].read_text() == report.text()
+    assert report.troubled
+    assert [(row.state, row.error is None) for row in report.jobs] == [
+        ("published", True),
+        ("open", False),
+    ]
+    assert "open: root:waits: no worker of the cpu queue listens; start one" in report.text()
+    assert f"nightly run {night.name}: 1 recording waits: no worker of the cpu" in caplog.text
+    # And not again at once
+    so_far[0].unlink()
+    task.go_on(store, chosen, now_s=night.started_s + task.SO_FAR_S + 20)
+    assert not so_far[0].exists()
+    # When all have ended, the report of the night takes its place
+    publish(store, waits)
+    task.go_on(store, chosen, now_s=night.started_s + task.SO_FAR_S + 40)
+    assert report_of(chosen.datasets, night.name).rows("open") == []
+    assert not any(path.exists() for path in so_far)
+
+
+def test_no_report_is_written_into_another_folder(store: Store, chosen: Settings) -> None:
+    begin_store(store.root, chosen.datasets)
+    begin_with(store)
+    chosen.datasets.rename(chosen.datasets.with_name("elsewhere"))
+    with pytest.raises(UsageError, match="Is the share mounted"):
+        task.tick(store, chosen, now_s=MONDAY_S + 60.0)
+    assert not chosen.datasets.exists()
 
 
 def test_a_missing_inbox_is_trouble(store: Store, chosen: Settings) -> None:

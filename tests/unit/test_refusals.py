@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from playmill.errors import EncoderError, EncoderUnavailable, UsageError
+from playmill.identity import begin
 from playmill.jobs import JobFacts, Needs, Step, remaining
 from playmill.manifest import JobPlan
 from playmill.refusals import REFUSED_S, Refusal, anybody_refuses, forget, refusals, refuse
 from playmill.store import Store
-from tasks import fit, presence
+from tasks import broker, fit, presence
 from tasks.fit import Fitness, Misfit, needed_here
+from tasks.waiting import Waiting
 from tests.unit.job_samples import make_manifest, make_request
 
 NO = Refusal("host:1", "no GPU")
@@ -103,7 +105,10 @@ def test_work_is_held_back_when_all_who_listen_refuse_it(
     listening: dict[str, set[str]],
     expected: tuple[Refusal, ...],
 ) -> None:
-    monkeypatch.setattr(presence, "listeners", lambda: listening)
+    listeners = {
+        worker: presence.Listener(frozenset(queues), None) for worker, queues in listening.items()
+    }
+    monkeypatch.setattr(presence, "listeners", lambda: listeners)
     refuse(tmp_path, facts().fit, NO, now_s=time.time())
     refused = Fitness(Store(tmp_path)).refused(facts())
     assert refused == expected
@@ -116,6 +121,47 @@ def test_where_nothing_is_refused_redis_is_not_asked(
     monkeypatch.setattr(presence, "listeners", lambda: pytest.fail("it was asked"))
     refuse(tmp_path, "another kind", NO, now_s=time.time())
     assert Fitness(Store(tmp_path)).refused(facts()) == ()
+
+
+def test_a_refusal_that_cannot_be_read_stops_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse(tmp_path, facts().fit, NO, now_s=time.time())
+    (noted,) = (tmp_path / "refusals").rglob("*.json")
+    noted.write_text("[]")
+    assert Fitness(Store(tmp_path)).refused(facts()) == ()
+    # Nor does a folder that may not be looked into.
+    (tmp_path / "refusals").rename(tmp_path / "away")
+    (tmp_path / "refusals").touch()
+    assert Fitness(Store(tmp_path)).refused(facts()) == ()
+    assert caplog.text.count("refusals cannot be read") == 2
+
+
+def test_a_refusal_that_cannot_be_noted_is_one_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "refusals").touch()
+    fit.say_no(Store(tmp_path), "a kind of another", Misfit("no GPU"), place={})
+    assert fit.has_refused("a kind of another")
+
+
+def test_workers_that_see_another_store_are_not_those_who_could(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = begin(tmp_path / "store", tmp_path / "datasets")
+    queues = frozenset({"extract-cpu"})
+    listeners = {
+        "host:1": presence.Listener(queues, known.store),
+        "host:2": presence.Listener(queues, "another"),
+    }
+    monkeypatch.setattr(presence, "listeners", lambda: listeners)
+    monkeypatch.setattr(broker, "running_or_none", frozenset)
+    store = Store(tmp_path / "store")
+    refuse(store.root, facts().fit, NO, now_s=time.time())
+    assert Fitness(store).refused(facts()) == (NO,)
+    del listeners["host:1"]
+    assert Fitness(store).refused(facts()) == ()
+    said = Waiting(store, shown_broker_url="redis://x").note(facts())
+    assert said is not None
+    assert f"whose id is {known.store} (host:2 sees another)" in said
 
 
 def test_a_refusal_takes_its_try_back_and_is_remembered(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import redis
 
 from playmill.jobs import OPEN_STATES, JobFacts, open_steps, state_of
 from playmill.store import Store
-from tasks import presence
-from tasks.fit import Fitness
+from tasks import broker, presence
+from tasks.fit import Fitness, seen_store
 from tasks.queues import queue_of
 
 
@@ -22,10 +22,14 @@ class Waiting:
         self._fitness = Fitness(store)
         self._broker_url = shown_broker_url
         self._reasons: Counter[str] = Counter()
-        self._listeners: Mapping[str, frozenset[str]] | None = None
+        self._store = store
+        self._store_id = seen_store(store)
+        self._listeners: Mapping[str, presence.Listener] | None = None
         # That Redis is away is said of each job that waits.
         with contextlib.suppress(redis.RedisError, ValueError):
             self._listeners = presence.listeners()
+        self.running = broker.running_or_none()
+        """Names of the steps under a lease."""
 
     def note(self, facts: JobFacts) -> str | None:
         """Return what keeps a job from going on; None: nothing that is known of."""
@@ -48,17 +52,28 @@ class Waiting:
             return f"no Redis answers at {self._broker_url}; start it"
         verb, device = facts.next_verb, facts.needs.device_class
         queue = queue_of(verb, device=device, urgent=False)
-        able = {worker for worker, queues in self._listeners.items() if queue in queues}
+        there = {name: each for name, each in self._listeners.items() if queue in each.queues}
+        able = {name for name, each in there.items() if each.store == self._store_id}
         no = {r.worker: r for r in self._fitness.refusals(facts) if r.worker in able}
         if able and not no:
             return None
         if any(step.name in facts.running for step in open_steps(facts)):
             return None
+        if there and not able:
+            return self._astray(there)
         if not able:
             return self._nobody(verb, device)
         who = "no worker that listens can do it" if able == no.keys() else "some workers cannot"
         reasons = {refusal.reason: refusal for refusal in no.values()}
         return f"{who}; {'; '.join(map(str, reasons.values()))}"
+
+    def _astray(self, there: Mapping[str, presence.Listener]) -> str:
+        seen = "; ".join(f"{name} sees {each.store or 'none'}" for name, each in there.items())
+        return (
+            f"no worker that listens sees the store at {self._store.root}, whose id is"
+            f" {self._store_id or 'none'} ({seen}); mount its share there, or mend PLAYMILL_STORE,"
+            " and start the worker again"
+        )
 
     def _nobody(self, verb: str, device: str) -> str:
         assert self._listeners is not None
@@ -66,7 +81,7 @@ class Waiting:
             return "no worker of the cpu queue listens; start one: playmill worker --queue cpu"
         other = "cpu" if device == "cuda" else "cuda"
         others = queue_of("extract", device=other, urgent=False)
-        there = any(others in queues for queues in self._listeners.values())
+        there = any(others in listener.queues for listener in self._listeners.values())
         instead = f"; or submit with --device {other}, as workers for that listen" if there else ""
         if device == "cuda":
             start = "no worker with a GPU listens; on a machine with one: playmill worker"
