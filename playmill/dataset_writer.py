@@ -94,11 +94,6 @@ def _arrays(content: DatasetContent) -> dict[str, tuple[Any, dict[str, Any]]]:
         "/frames/timestamp_us": (content.timestamp_us, {}),
         "/frames/pts": (content.pts, clock),
         "/frames/flags": (content.flags, {"names": schema.FRAME_FLAGS}),
-        **(
-            {}
-            if content.motion is None
-            else {"/frames/motion": (content.motion, {"names": COLUMNS})}
-        ),
         "/inputs/timestamp_us": (events.timestamp_us, {}),
         "/inputs/device": (events.device, {"names": DEVICES}),
         "/inputs/kind": (events.kind, {"names": KINDS}),
