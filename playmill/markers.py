@@ -1,14 +1,22 @@
-"""Small JSON files that appear whole: written beside, put on disk, then linked or renamed."""
+"""Small JSON files that appear whole: written beside, put on disk, then linked or renamed.
+
+Each begins with the CRC-32 of the rest, as the member "crc32": one bit that a disk has changed in a
+number would still be JSON, and frames would get times that nobody saw.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import secrets
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+_CRC = re.compile(rb'\{"crc32": "([0-9a-f]{8})"(?:, )?')
 
 
 def fsync(path: Path) -> None:
@@ -31,10 +39,23 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 
 def _write(temporary: Path, value: dict[str, Any]) -> None:
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, ensure_ascii=True)
+    rest = json.dumps(value).encode("ascii")
+    with temporary.open("wb") as stream:
+        stream.write(b'{"crc32": "%08x"' % zlib.crc32(rest))
+        stream.write(b", " + rest[1:] if value else b"}")
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _checked(data: bytes) -> bytes:
+    """Return JSON without its checksum, which must be right."""
+    found = _CRC.match(data)
+    if found is None:
+        raise ValueError("it does not begin with a checksum")
+    rest = b"{" + data[found.end() :]
+    if int(found[1], 16) != zlib.crc32(rest):
+        raise ValueError("its checksum is that of another content")
+    return rest
 
 
 def put_if_absent(path: Path, value: dict[str, Any]) -> bool:
@@ -60,13 +81,15 @@ def replace(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in `path`; None where there is no file."""
+    """Return the JSON object in `path`; None where there is no file.
+
+    Raises:
+        ValueError: the file is damaged, or not one of these.
+    """
     try:
-        value = json.loads(path.read_bytes())
+        value: dict[str, Any] = json.loads(_checked(path.read_bytes()))
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ValueError(f"{path} holds no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds no JSON object")
+        raise ValueError(f"{path} is damaged: {error}") from error
     return value

@@ -325,13 +325,17 @@ class Store:
     def drop_commit(self, parts_key: str, commit: Commit) -> None:
         """Remove a marker whose part is damaged, unless another attempt has replaced it."""
         if self.read_commit(parts_key, commit.chunk_index) == commit:
-            self._commit_path(parts_key, commit.chunk_index).unlink(missing_ok=True)
+            self.drop_marker(parts_key, commit.chunk_index)
             folder = self.part_folder(parts_key, commit.chunk_index, commit.attempt)
             shutil.rmtree(folder, ignore_errors=True)
-            # The tries that led to it say nothing about the next ones.
-            attempts = self._parts(parts_key) / "attempts"
-            for path in attempts.glob(f"{commit.chunk_index:06d}.*"):
-                path.unlink(missing_ok=True)
+
+    def drop_marker(self, parts_key: str, chunk_index: int) -> None:
+        """Remove a chunk's commit marker, and what is known of its tries."""
+        self._commit_path(parts_key, chunk_index).unlink(missing_ok=True)
+        # The tries that led to it say nothing about the next ones.
+        attempts = self._parts(parts_key) / "attempts"
+        for path in attempts.glob(f"{chunk_index:06d}.*"):
+            path.unlink(missing_ok=True)
 
     # Attempts: counted on the store, so that the loss of the queue does not change the count
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from playmill import failpoints
 from playmill.errors import PartError, SessionConflict, Superseded
 from playmill.identity import check_datasets
-from playmill.jobs import Step
+from playmill.jobs import Commit, Step
 from playmill.store import Store
 from tasks.app import app, settings
 from tasks.attempt import attempt
@@ -18,6 +18,7 @@ from tasks.fit import Misfit
 from tasks.ingest import recording_of
 
 if TYPE_CHECKING:
+    from playmill.manifest import Manifest
     from playmill.row_source import RowSource
 
 log = logging.getLogger(__name__)
@@ -48,10 +49,7 @@ def _publish(store: Store, job_id: str) -> None:
     if owner is not None and owner["submitted_ns"] > request.submitted_ns:
         store.end(job_id, "cancelled", {"reason": str(Superseded(folder))})
         return
-    found = [store.read_commit(manifest.parts_key, chunk.index) for chunk in manifest.chunks]
-    commits = [commit for commit in found if commit is not None]
-    if len(commits) < len(found):
-        raise PartError(str(store.root), "a commit marker has gone since it was listed")
+    commits = _commits(store, manifest)
     parts = [
         store.part_folder(manifest.parts_key, commit.chunk_index, commit.attempt)
         for commit in commits
@@ -111,6 +109,25 @@ def _publish(store: Store, job_id: str) -> None:
         summary.events,
         extra={"action": "publish", "job": job_id},
     )
+
+
+def _commits(store: Store, manifest: Manifest) -> list[Commit]:
+    """Read the chunks' commits; those that are damaged are dropped, to be computed again."""
+    commits, problems = [], []
+    for chunk in manifest.chunks:
+        try:
+            commit = store.read_commit(manifest.parts_key, chunk.index)
+        except (ValueError, LookupError, TypeError, OverflowError) as error:
+            store.drop_marker(manifest.parts_key, chunk.index)
+            problems.append(f"a commit marker: {error}")
+            continue
+        if commit is None:
+            problems.append("a commit marker has gone since it was listed")
+        else:
+            commits.append(commit)
+    if problems:
+        raise PartError(str(store.root), problems[0])
+    return commits
 
 
 def _check_datasets(store: Store) -> None:

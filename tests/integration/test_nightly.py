@@ -18,6 +18,7 @@ import pytest
 
 from playmill import nightly as nights
 from playmill.failpoints import Failpoint
+from playmill.markers import read_json
 from playmill.roots import Roots
 from playmill.store import Store
 from playmill.testing import make_recording
@@ -92,7 +93,7 @@ class Deployment:
         assert isinstance(value, dict)
         name = value["nominal"].replace(":", "")
         base = self.settings.datasets / "reports" / f"nightly-{name}"
-        assert json.loads(base.with_suffix(".json").read_text()) == value
+        assert read_json(base.with_suffix(".json")) == value
         return value
 
     def logs(self) -> str:

@@ -288,3 +288,15 @@ def test_parts_that_are_collected_under_its_hands_are_not_damaged(
     assert store.committed(key) == ({0} if collecting else frozenset())
     tried = store.facts(job_id).attempts[f"consolidate:{job_id}"]
     assert (tried.error, tried.hopeless) == ("a part: is missing", False)
+
+
+def test_damaged_commit_markers_are_dropped_and_their_chunks_computed_again(store: Store) -> None:
+    manifest = make_manifest()
+    for chunk in manifest.chunks:
+        store.commit(manifest.parts_key, make_commit(chunk.index))
+    markers = sorted((store.root / "parts" / manifest.parts_key / "commits").iterdir())
+    for marker in markers[1:]:
+        marker.write_bytes(marker.read_bytes().replace(b'"pts": [', b'"pts": [1'))
+    with pytest.raises(PartError, match="checksum is that of another content"):
+        consolidate_module._commits(store, manifest)
+    assert store.committed(manifest.parts_key) == {0}

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,11 +106,26 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     assert names_in(tmp_path) == []
 
 
-def test_what_is_no_json_object_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"x\.json holds no JSON object"):
+@pytest.mark.parametrize("text", ["[]", "", "{}", '{"pts": [1, 2]}', "{"])
+def test_what_has_no_checksum_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ValueError, match=r"x\.json is damaged: it does not begin with a checksum"):
         read_json(tmp_path / "x.json")
-    assert read_json(tmp_path / "absent.json") is None
+
+
+@pytest.mark.parametrize("value", [{}, {"pts": [1, 2, 30], "flags": []}], ids=["empty", "commit"])
+def test_no_bit_of_a_marker_can_change_unseen(tmp_path: Path, value: dict[str, Any]) -> None:
+    path = tmp_path / "x.json"
+    put_if_absent(path, value)
+    data = path.read_bytes()
+    assert read_json(path) == value
+    assert json.loads(data).keys() == {"crc32", *value}
+    for bit in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(ValueError, match=r"x\.json is damaged"):
+            read_json(path)
 
 
 # Ids

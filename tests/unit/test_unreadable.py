@@ -15,6 +15,7 @@ from playmill import nightly as nights
 from playmill.errors import JobUnreadable
 from playmill.inbox import Findings
 from playmill.jobs import JobFacts
+from playmill.markers import read_json, replace
 from playmill.store import Store
 from tasks import app as app_module
 from tasks.advance import go_on, open_jobs
@@ -37,12 +38,13 @@ def no_json(folder: Path) -> None:
 
 
 def no_request(folder: Path) -> None:
-    (folder / "request.json").write_text('{"version": 1}')
+    replace(folder / "request.json", {"version": 1})
 
 
 def another_form(folder: Path) -> None:
-    value = json.loads((folder / "request.json").read_text())
-    (folder / "request.json").write_text(json.dumps(value | {"config": 3}))
+    value = read_json(folder / "request.json")
+    assert value is not None
+    replace(folder / "request.json", value | {"config": 3})
 
 
 def no_file(folder: Path) -> None:
@@ -51,7 +53,7 @@ def no_file(folder: Path) -> None:
 
 
 def no_manifest(folder: Path) -> None:
-    (folder / "manifest.v2.json").write_text("{}")
+    replace(folder / "manifest.v2.json", {})
 
 
 DAMAGES = pytest.mark.parametrize(
@@ -192,7 +194,7 @@ def test_a_wait_gives_it_up(store: Store, monkeypatch: pytest.MonkeyPatch, damag
 
 
 def bad_ending(folder: Path) -> None:
-    (folder / "published.json").write_text("{}")
+    replace(folder / "published.json", {})
 
 
 @pytest.mark.parametrize("damage", [no_json, no_request, another_form, no_manifest, bad_ending])

@@ -32,7 +32,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Process]:
         found.extend(processes)
         return 0
 
-    monkeypatch.setattr(commands, "_connect", lambda: (settings, Store(tmp_path / "store")))
+    monkeypatch.setattr(commands, "_connect", lambda **_: (settings, Store(tmp_path / "store")))
     monkeypatch.setattr(commands, "supervise", supervise)
     return found
 
