@@ -257,7 +257,7 @@ def _read_packets(
         raise corrupt(source, "", "a video stream without a picture")
     if mismarked:
         warnings.append(
-            f"{plural(mismarked, 'packet')} marked as a keyframe, none to start decoding at"
+            f"decoding cannot start at {plural(mismarked, 'packet')} marked as a keyframe"
         )
     if damaged:
         warnings.append(f"{plural(damaged, 'packet')} marked as damaged; the file may be cut off")
