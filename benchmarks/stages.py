@@ -57,12 +57,12 @@ def run_here(path: Path) -> dict[str, float]:
                 encoder,
                 precision=config.precision,
                 batch_size=config.batch_size,
-                num_threads=config.num_threads,
+                num_threads=1,
             )
         recording = read_recording(path, identity="bench")
         with stage("index, digest, plan"):
             manifest = make_manifest(recording, config, index=decoder.index, encoder=encoder.spec)
-        extractor = Extractor(processor, decoder)
+        extractor = Extractor(processor, decoder, config.num_passes)
         parts = [Path(scratch, chunk.id) for chunk in manifest.chunks]
         with stage("extract (decode, model, parts)"):
             commits = [

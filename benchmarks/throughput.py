@@ -4,10 +4,12 @@
 
 Paths: decoding without scaling and the model on batches that lie in memory (together the ceiling of
 one after the other on the same cores), the first sketch's loop (one frame at a time, PIL, batch 1),
-`pipeline.run()`, and the mill. Every round runs each path once; medians are printed, because what
-else runs on a machine comes and goes. CPU milliseconds a frame, of all processes of a path, suffer
-less from that than frames a second. Before that: how near the features come to the reference path
-(full-size RGB, torchvision's Resize, fp32, one frame at a time).
+with timm's model as it had it, and with playmill's; `pipeline.run()`, and the mill. Both have a
+start-up, which two lengths of one recording tell apart from the rest. Every round runs each path
+once; medians are printed, because what else runs on a machine comes and goes. CPU milliseconds a
+frame, of all processes of a path, suffer less from that than frames a second. Before that: how near
+the features come to the reference path (full-size RGB, torchvision's Resize, fp32, one frame at a
+time).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from statistics import median
 
 import av
 import numpy as np
+import timm
 import torch
 from torchvision import transforms
 
@@ -49,13 +52,15 @@ SKETCH_FRAMES = 60
 MODEL_FRAMES = 320
 FIDELITY_FRAMES = 48
 DECODE, MODEL = "decoding alone, without scaling", "model alone, batches in memory"
-SKETCH, PIPELINE = "first sketch's loop", "pipeline.run()"
+SKETCH, SKETCH_FOLDED = "first sketch's loop, timm's model", "first sketch's loop, playmill's model"
+PIPELINE, MILL = "pipeline.run()", "mill, {} worker(s)"
+SHORT = ", the short clip"
 
 
 def trimmed(recording: Path, folder: Path, seconds: float) -> Path:
     """Copy the first seconds of a recording, packet by packet; return the copy."""
-    copy = folder / recording.name
-    copy.mkdir()
+    copy = folder / f"{seconds:g}s" / recording.name
+    copy.mkdir(parents=True)
     for name in ("session.json", "inputs.jsonl"):
         shutil.copyfile(recording / name, copy / name)
     with av.open(str(recording / "video.mp4")) as source:
@@ -134,10 +139,17 @@ def model_alone(config: PipelineConfig) -> Measured:
             return stop(num_batches * config.batch_size)
 
 
-def first_sketch(recording: Path, config: PipelineConfig) -> Measured:
-    """One frame at a time through PIL, as the project's first sketch did it."""
+def first_sketch(recording: Path, config: PipelineConfig, *, folded: bool) -> Measured:
+    """One frame at a time through PIL, as the project's first sketch did it.
+
+    Args:
+        folded: with playmill's own form of the backbone, which is faster than timm's.
+    """
     torch.set_num_threads(config.num_threads)
     encoder = encoders.load(config.encoder, device="cpu")
+    module = encoder.module
+    if not folded:  # speed does not depend on the weights
+        module = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0).eval()
     transform = transforms.Compose(
         [
             transforms.ToPILImage(),
@@ -152,7 +164,7 @@ def first_sketch(recording: Path, config: PipelineConfig) -> Measured:
         stopwatch() as stop,
     ):
         for frame in islice(container.decode(video=0), SKETCH_FRAMES):
-            encoder.module(transform(frame.to_ndarray(format="rgb24")).unsqueeze(0))
+            module(transform(frame.to_ndarray(format="rgb24")).unsqueeze(0))
         return stop(SKETCH_FRAMES)
 
 
@@ -208,6 +220,7 @@ def main() -> None:
     default = BENCH if BENCH.is_dir() else EXAMPLE
     parser.add_argument("recording", nargs="?", type=Path, default=default)
     parser.add_argument("--seconds", type=float, default=60.0, help="how much of it")
+    parser.add_argument("--short-seconds", type=float, default=5.0, help="to tell start-up apart")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--batch-size", type=int, default=PipelineConfig().batch_size)
@@ -219,39 +232,46 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="playmill-bench-") as scratch:
         folder = Path(scratch)
         recording = trimmed(arguments.recording, folder, arguments.seconds)
+        short = trimmed(arguments.recording, folder, arguments.short_seconds)
         mean, least, count = fidelity(recording, config)
         print(f"cosine to the reference path: mean {mean:.5f}, min {least:.5f}, {count} frames\n")
-        results = measure(recording, config, folder, arguments)
+        results = measure(recording, short, config, folder, arguments)
     print_table(results)
 
 
 def measure(
-    recording: Path, config: PipelineConfig, folder: Path, arguments: argparse.Namespace
+    recording: Path,
+    short: Path,
+    config: PipelineConfig,
+    folder: Path,
+    arguments: argparse.Namespace,
 ) -> dict[str, list[Measured]]:
     """Run every path once a round; return the runs of each path, in the order of the table."""
     results: dict[str, list[Measured]] = {}
+
+    def note(name: str, run: Measured) -> None:
+        results.setdefault(name, []).append(run)
+        print(f"  {name}: {run.rate:.1f} frames/s", file=sys.stderr)
+
     for number in range(arguments.rounds):
-        place = folder / str(number)
-        paths: dict[str, Callable[[], Measured]] = {
-            DECODE: lambda: decode_alone(recording, config),
-            MODEL: lambda: model_alone(config),
-            SKETCH: lambda: first_sketch(recording, config),
-            PIPELINE: lambda place=place: pipeline_run(recording, config, place / "serial"),
-        }
-        for workers in arguments.workers:
-            paths[f"mill, {workers} worker(s)"] = lambda workers=workers, place=place: mill_run(
-                recording, config, place / f"mill{workers}", workers=workers
-            )
-        for name, run in paths.items():
-            results.setdefault(name, []).append(run())
-            print(f"  {name}: {results[name][-1].rate:.1f} frames/s", file=sys.stderr)
+        place = folder / f"round{number}"
+        note(DECODE, decode_alone(recording, config))
+        note(MODEL, model_alone(config))
+        note(SKETCH, first_sketch(recording, config, folded=False))
+        note(SKETCH_FOLDED, first_sketch(recording, config, folded=True))
+        for clip, suffix in ((recording, ""), (short, SHORT)):
+            own = place / clip.parent.name
+            note(PIPELINE + suffix, pipeline_run(clip, config, own / "serial"))
+            for workers in arguments.workers:
+                run = mill_run(clip, config, own / f"mill{workers}", workers=workers)
+                note(MILL.format(workers) + suffix, run)
     return results
 
 
 def print_table(results: dict[str, list[Measured]]) -> None:
     """Print medians, and ratios taken within each round."""
 
-    def ratios(other: Callable[[int], float]) -> str:
+    def ratios(other: Callable[..., float]) -> str:
         runs = results[PIPELINE]
         found = [run.rate / other(number) for number, run in enumerate(runs)]
         return f"{median(found):.2f} ({', '.join(f'{ratio:.2f}' for ratio in found)})"
@@ -267,7 +287,23 @@ def print_table(results: dict[str, list[Measured]]) -> None:
     cpu_ms = {name: median(run.cpu_ms for run in runs) for name, runs in results.items()}
     print(f"\npipeline.run() / ceiling: {ratios(ceiling)}")
     print(f"the same in CPU time: {(cpu_ms[DECODE] + cpu_ms[MODEL]) / cpu_ms[PIPELINE]:.2f}")
-    print(f"pipeline.run() / first sketch: {ratios(lambda number: results[SKETCH][number].rate)}")
+    for sketch in (SKETCH, SKETCH_FOLDED):
+        found = ratios(lambda number, name=sketch: results[name][number].rate)
+        print(f"pipeline.run() / {sketch}: {found}")
+    for name in [name for name in results if name.startswith("mill") and name + SHORT in results]:
+        print(f"{name} / pipeline.run(), start-up aside: {_aside(results, name):.2f}")
+
+
+def _aside(results: dict[str, list[Measured]], name: str) -> float:
+    """Return how fast a path is against the pipeline, in what two clips' lengths differ by."""
+
+    def rate(path: str) -> float:
+        runs = zip(results[path], results[path + SHORT], strict=True)
+        return median(
+            (long.frames - short.frames) / (long.seconds - short.seconds) for long, short in runs
+        )
+
+    return rate(name) / rate(PIPELINE)
 
 
 if __name__ == "__main__":
