@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from playmill.errors import UsageError
-from playmill.markers import put_if_absent, read_json
+from playmill.markers import put_if_absent, read_json, text_of
 
 STORE_MARKER = "identity.json"
 DATASETS_MARKER = ".playmill-id"
@@ -81,7 +81,7 @@ def check_datasets(store: Path, datasets: Path) -> None:
         f"datasets folder {datasets} {what}: found id {found or 'none'}, expected"
         f" {known.datasets} as in {store / STORE_MARKER}. Is the share mounted, and"
         f" PLAYMILL_DATASETS right? If it is the right folder, write"
-        f' {{"id": "{known.datasets}"}} into {datasets / DATASETS_MARKER}'
+        f" {text_of({'id': known.datasets})} into {datasets / DATASETS_MARKER}"
     )
 
 

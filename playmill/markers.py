@@ -38,11 +38,16 @@ def temporary_beside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def text_of(value: dict[str, Any]) -> str:
+    """Return what a file holds for `value`: one line of JSON, in ASCII."""
+    rest = json.dumps(value)
+    tail = f", {rest[1:]}" if value else "}"
+    return f'{{"crc32": "{zlib.crc32(rest.encode()):08x}"{tail}'
+
+
 def _write(temporary: Path, value: dict[str, Any]) -> None:
-    rest = json.dumps(value).encode("ascii")
-    with temporary.open("wb") as stream:
-        stream.write(b'{"crc32": "%08x"' % zlib.crc32(rest))
-        stream.write(b", " + rest[1:] if value else b"}")
+    with temporary.open("w", encoding="ascii") as stream:
+        stream.write(text_of(value))
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -52,7 +57,7 @@ def _checked(data: bytes) -> bytes:
     found = _CRC.match(data)
     if found is None:
         raise ValueError("it does not begin with a checksum")
-    rest = b"{" + data[found.end() :]
+    rest = b"{" + data[found.end() :].rstrip(b"\n")  # an editor ends a line
     if int(found[1], 16) != zlib.crc32(rest):
         raise ValueError("its checksum is that of another content")
     return rest

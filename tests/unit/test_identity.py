@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from playmill.identity import (
     check_datasets,
     read_identity,
 )
+from playmill.markers import put_if_absent
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_what_is_there_already_gets_its_markers_and_stays(store: Path, datasets:
 
 def test_a_death_between_the_markers_costs_nothing(store: Path, datasets: Path) -> None:
     datasets.mkdir()
-    (datasets / DATASETS_MARKER).write_text(json.dumps({"id": "first"}))
+    put_if_absent(datasets / DATASETS_MARKER, {"id": "first"})
     assert begin(store, datasets).datasets == "first"
 
 
