@@ -27,7 +27,7 @@ footer{margin-top:2.5rem}
 .notice{border-left:4px solid var(--accent);padding:.25rem .75rem;background:var(--card)}
 .warnings li::marker{color:var(--warn)}
 .mark{display:inline-block;border:1px solid currentColor;border-radius:1rem;padding:0 .6rem;
-font-size:.85rem;color:var(--muted);white-space:nowrap}
+font-size:.85rem;color:var(--muted)}
 .good{color:var(--good)}.warn{color:var(--warn)}.bad{color:var(--bad)}
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,15rem),1fr));
 gap:.5rem 1.5rem;margin:.5rem 0 1rem}
