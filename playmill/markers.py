@@ -34,6 +34,10 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     try:
         yield temporary
+    except OSError as error:
+        if error.filename is None:  # a full disk says of which file no more than this
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from playmill.identity import begin
 from tests.chaos.failpoint_names import NAMES
 from tests.chaos.mill import Mill, make_recordings, undisturbed
 
@@ -58,6 +59,7 @@ def test_a_full_disk_leaves_no_target_and_the_job_ends_well_once_there_is_room(
         datasets_folder=folder if full == "datasets" else None,
         store_folder=folder if full == "store" else None,
     )
+    begin(mill.settings.store, mill.settings.datasets)
     with mill:
         for recording, room_kb in zip(recordings, ROOM_KB, strict=True):
             # Given a job, and a disk that is full but for a little

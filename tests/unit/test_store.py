@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from playmill import markers
 from playmill import store as store_module
 from playmill.errors import PartError, SourceChanged
 from playmill.jobs import MAX_ATTEMPTS, Attempts, Needs, Request, Step
@@ -111,6 +112,16 @@ def test_what_has_no_checksum_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(ValueError, match=r"x\.json is damaged: it does not begin with a checksum"):
         read_json(tmp_path / "x.json")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '.*x\.json'"),
+        markers.temporary_beside(tmp_path / "x.json"),
+        Path("/dev/full").open("wb", buffering=0) as stream,
+    ):
+        stream.write(b"x")
 
 
 @pytest.mark.parametrize("value", [{}, {"pts": [1, 2, 30], "flags": []}], ids=["empty", "commit"])
