@@ -15,6 +15,7 @@ setup: $(STAMP) ## Make .venv with everything in it
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "playmill needs Python 3.11 or newer; set PYTHON=")'
+	@echo "Installing into $(VENV): about 6 GB, which takes some minutes the first time"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev]'

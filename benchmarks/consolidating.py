@@ -58,6 +58,7 @@ def make_parts(folder: Path, num_frames: int) -> list[Commit]:
             "motion": rng.random((count, len(COLUMNS)), np.float32).astype(np.float16),
             "glances": rng.integers(0, 256, (2, *PICTURE_SIZE), np.uint8),
         }
+        arrays["motion"][0] = np.nan
         commits.append(
             Commit(
                 chunk_index=index,

@@ -236,6 +236,8 @@ def status(
 ) -> None:
     """Show jobs: their states, progress, and why some failed."""
     settings, store = _look(datasets)
+    if datasets is None:
+        _check_seen(settings, store)
     job_ids = _find_jobs(store, jobs) if jobs else _by_age(store)
     # Nobody listens to a folder that `playmill run` worked in.
     shown = settings.shown_broker_url
@@ -244,7 +246,7 @@ def status(
     if as_json:
         states = print_json(rows)
     else:
-        states = print_outline(rows, Console(), most=sys.maxsize)
+        states = print_outline(rows, Console(), most=sys.maxsize, ids=True)
         if waiting is not None:
             _hint(waiting, Console())
     if states[None]:
@@ -307,8 +309,13 @@ def retry(jobs: Jobs) -> None:
     """Try failed or cancelled jobs anew."""
     _, store = _connect()
     job_ids = _find_jobs(store, jobs)
+
+    def again(job_id: str) -> None:
+        store.forget_attempts(job_id)
+        print(f"{job_id[:12]}  {'goes on' if store.is_open(job_id) else 'is published already'}")
+
     try:
-        _for_each(store, job_ids, store.forget_attempts)
+        _for_each(store, job_ids, again)
     finally:
         with _broker_errors():
             advance(store, job_ids, tell_unreadable=lambda _: None)
@@ -329,6 +336,9 @@ def cancel(
     def stop(job_id: str) -> None:
         if store.is_open(job_id):
             store.end(job_id, "cancelled", {"reason": "cancelled by hand"})
+            print(f"{job_id[:12]}  is cancelled")
+        else:
+            print(f"{job_id[:12]}  has ended already")
         if drop_parts:
             print(f"{job_id[:12]}  {drop_parts_of(store, job_id, settings.datasets)}")
 
@@ -510,6 +520,16 @@ def _check_store(settings: Settings) -> None:
         f"no store at {store.root} (it has no {STORE_MARKER}), but {reason}; is the share mounted?"
         " (For a new store, give it a Redis of its own, or an empty one.)"
     )
+
+
+def _check_seen(settings: Settings, store: Store) -> None:
+    """Raise UsageError where another store, or another datasets folder, is seen than jobs are of.
+
+    Whether Redis knows of another store is asked if it answers.
+    """
+    with suppress(redis.RedisError, BrokerLost, ValueError):
+        _check_store(settings)
+    check_datasets(store.root, settings.datasets)
 
 
 @contextmanager

@@ -29,6 +29,8 @@ KEYS = (
 
 UNREADABLE = "unreadable"
 """Shown in place of a state of which nothing is known."""
+SHOWN_DIGITS = 12
+"""Of a job's id, for people: none of a million shares them."""
 MAX_ROWS = 20
 """Recordings that are listed when nothing is wrong with them; the rest is counted."""
 
@@ -120,9 +122,13 @@ def print_json(rows: Iterable[Row]) -> Counter[str | None]:
 
 
 def print_outline(
-    rows: Iterable[Row], console: Console, *, most: int = MAX_ROWS
+    rows: Iterable[Row], console: Console, *, most: int = MAX_ROWS, ids: bool = False
 ) -> Counter[str | None]:
-    """Print the first rows and all failures, and count the rest; return the count of each state."""
+    """Print the first rows and all failures, and count the rest; return the count of each state.
+
+    Args:
+        ids: begin each with as much of the job's id as tells it from others.
+    """
     states: Counter[str | None] = Counter()
 
     def worth_a_line() -> Iterator[Row]:
@@ -131,19 +137,21 @@ def print_outline(
             if states.total() <= most or row["error"]:
                 yield row
 
-    print_rows(worth_a_line(), console)
+    print_rows(worth_a_line(), console, ids=ids)
     if states.total() > most:
         counts = ", ".join(f"{n} {state or UNREADABLE}" for state, n in states.most_common())
         console.print(f"{states.total():,} in all: {counts}", highlight=False)
     return states
 
 
-def print_rows(rows: Iterable[Row], console: Console) -> None:
+def print_rows(rows: Iterable[Row], console: Console, *, ids: bool = False) -> None:
     """Print a line for each recording, and beneath it what a person should know."""
     for row in rows:
         state = row["state"] or UNREADABLE
         color = {"published": "green", "failed": "red", UNREADABLE: "red"}.get(state, "yellow")
-        line = Text.assemble((f"{state:13}", color), _shown(row["recording"] or row["job_id"]))
+        line = Text.assemble((f"{state:14}", color), _shown(row["recording"] or row["job_id"]))
+        if ids:
+            line = Text.assemble(f"{row['job_id'][:SHOWN_DIGITS]}  ", line)
         if row["frames"] is not None:
             line.append(f": {plural(row['frames'], 'frame')}, {plural(row['events'], 'event')}")
             line.append(f" ({row['unassigned_events']:,} unassigned) -> {_shown(row['dataset'])}")

@@ -12,7 +12,8 @@ import pytest
 import typer
 
 from playmill import nightly as nights
-from playmill.errors import JobUnreadable
+from playmill.errors import JobUnreadable, UsageError
+from playmill.identity import begin
 from playmill.inbox import Findings
 from playmill.jobs import JobFacts
 from playmill.markers import read_json, replace
@@ -97,8 +98,29 @@ def test_status_lists_it_with_the_reason(
     assert REASON in rows[BAD.job_id]["error"]
     assert rows[GOOD.job_id].keys() == rows[BAD.job_id].keys()
     assert status_of(lambda: commands.status(None)) == 1
-    assert f"unreadable   {BAD.job_id}" in capsys.readouterr().out
+    assert f"{BAD.job_id[:12]}  unreadable" in capsys.readouterr().out
     assert status_of(lambda: commands.status([GOOD.job_id])) == 0
+
+
+def test_status_refuses_another_datasets_folder_than_the_jobs_are_of(
+    store: Store, tmp_path: Path
+) -> None:
+    begin(store.root, tmp_path / "others")
+    with pytest.raises(UsageError, match=r"datasets has no \.playmill-id in it"):
+        commands.status(None)
+
+
+def test_what_becomes_of_jobs_is_said(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "advance", lambda *_, **__: set())
+    for command, said in (
+        (commands.cancel, "is cancelled"),
+        (commands.cancel, "has ended already"),
+        (commands.retry, "goes on"),
+    ):
+        command([GOOD.job_id[:6]])
+        assert capsys.readouterr().out == f"{GOOD.job_id[:12]}  {said}\n"
 
 
 @DAMAGES
