@@ -154,7 +154,7 @@ class NightReport:
                 if state == "published":
                     what = f"{plural(row.frames, 'frame')}, {row.dataset}"
                 lines.append(_shown(f"{state}: {row.recording}: {what}"))
-        lines += [_shown(f"left for another night: {name}: {why}") for name, why in self.skipped]
+        lines += [_shown(f"not taken tonight: {name}: {why}") for name, why in self.skipped]
         return "\n".join(lines) + "\n"
 
     def write_text(self, path: Path) -> None:

@@ -298,7 +298,7 @@ def test_the_report_comes_when_the_last_job_has_ended_and_says_it_all(
     assert "4 new or changed, 3 submitted: 1 published, 1 failed, 1 cancelled" in text
     assert r"failed: root:bad\nname: no video in it" in text
     assert "cancelled: root:stopped: cancelled by hand" in text
-    assert "left for another night: root:late: it is being written" in text
+    assert "not taken tonight: root:late: it is being written" in text
     # And it is written once: what happens to its jobs later does not change it.
     store.forget_attempts(bad.job_id)
     assert list(nights.open_nights(store)) == []
