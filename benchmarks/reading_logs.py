@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.table import Row, apart, print_table
+from tests.unit.p2p_samples import field
 
 START_US = 1_700_000_000_000_000
 STEP_US = 997
@@ -189,31 +190,15 @@ def _p2p(folder: Path, count: int) -> None:
         for number, (time_us, key, x, y) in enumerate(_inputs(count), start=1):
             at_ns = (time_us - START_US + 1_000_000) * 1000
             if key:
-                content = _field(2, _field(1, key.encode()) + _field(2, x))
-                held = _field(2, _field(1, key.encode())) if x else b""
+                content = field(2, field(1, key.encode()) + field(2, x))
+                held = field(2, field(1, key.encode())) if x else b""
             else:
-                content = _field(5, _field(1, x) + _field(2, y))
-            events += _field(9, content + _field(6, at_ns))
+                content = field(5, field(1, x) + field(2, y))
+            events += field(9, content + field(6, at_ns))
             if number % 5 == 0 or number == count:
-                user = _field(1, held + _field(3, 1))
-                log.write(_field(3, user + _field(8, at_ns + 1000) + events))
+                user = field(1, held + field(3, 1))
+                log.write(field(3, user + field(8, at_ns + 1000) + events))
                 events = b""
-
-
-def _field(number: int, value: int | bytes) -> bytes:
-    """Encode a field of protobuf: a number, or bytes."""
-    if isinstance(value, bytes):
-        return _varint(number << 3 | 2) + _varint(len(value)) + value
-    return _varint(number << 3) + _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    value &= 0xFFFF_FFFF_FFFF_FFFF
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*encoded, value])
 
 
 @dataclass(frozen=True, slots=True)

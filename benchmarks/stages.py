@@ -53,12 +53,7 @@ def run_here(path: Path) -> dict[str, float]:
     ):
         with stage("load the encoder"):
             encoder = encoders.load(config.encoder, device="cpu")
-            processor = FrameProcessor.from_encoder(
-                encoder,
-                precision=config.precision,
-                batch_size=config.batch_size,
-                num_threads=1,
-            )
+            processor = FrameProcessor.of_run(encoder, config)
         recording = read_recording(path, identity="bench")
         with stage("index, digest, plan"):
             manifest = make_manifest(recording, config, index=decoder.index, encoder=encoder.spec)

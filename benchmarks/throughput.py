@@ -118,12 +118,8 @@ def decode_alone(recording: Path, config: PipelineConfig) -> Measured:
 
 def make_processor(config: PipelineConfig) -> FrameProcessor:
     """Load the backbone as `pipeline.run` does."""
-    return FrameProcessor.from_encoder(
-        encoders.load(config.encoder, device=config.device_class),
-        precision=config.precision,
-        batch_size=config.batch_size,
-        num_threads=1,
-    )
+    encoder = encoders.load(config.encoder, device=config.device_class)
+    return FrameProcessor.of_run(encoder, config)
 
 
 def model_alone(config: PipelineConfig) -> Measured:

@@ -116,12 +116,8 @@ def frames_per_second(config: PipelineConfig, *, weights: Path | None = None) ->
 
     Decoding is not measured; on most machines it costs less than the backbone, beside it.
     """
-    processor = FrameProcessor.from_encoder(
-        encoders.load(config.encoder, weights, device=config.device_class),
-        precision=config.precision,
-        batch_size=config.batch_size,
-        num_threads=1,
-    )
+    encoder = encoders.load(config.encoder, weights, device=config.device_class)
+    processor = FrameProcessor.of_run(encoder, config)
     batch = np.zeros((config.batch_size, *processor.model_input_size, 3), np.uint8)
     num_passes = config.num_passes if processor.reentrant else 1
     with ThreadPoolExecutor(num_passes) as pool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from playmill.backbones import IMAGENET_MEAN, IMAGENET_STD
-from playmill.config import PRECISIONS
+from playmill.config import PRECISIONS, PipelineConfig
 from playmill.encoders import Encoder, EncoderSpec, choose_device, features_of
 from playmill.errors import EncoderError, UsageError
 
@@ -129,6 +129,13 @@ class FrameProcessor:
         processor.spec, processor.reentrant = encoder.spec, encoder.reentrant
         processor._feature_dim = encoder.spec.feature_dim
         return processor
+
+    @classmethod
+    def of_run(cls, encoder: Encoder, config: PipelineConfig) -> FrameProcessor:
+        """Return the processor of a run: one thread each for `config.num_passes` side by side."""
+        return cls.from_encoder(
+            encoder, precision=config.precision, batch_size=config.batch_size, num_threads=1
+        )
 
     @property
     def feature_dim(self) -> int:

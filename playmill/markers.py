@@ -20,6 +20,7 @@ _CRC = re.compile(rb'\{"crc32": "([0-9a-f]{8})"(?:, )?')
 
 
 def fsync(path: Path) -> None:
+    """Put a file, or the names in a folder, on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -49,9 +50,9 @@ def text_of(value: dict[str, Any]) -> str:
     return f'{{"crc32": "{zlib.crc32(rest.encode()):08x}"{tail}'
 
 
-def _write(temporary: Path, value: dict[str, Any]) -> None:
-    with temporary.open("w", encoding="ascii") as stream:
-        stream.write(text_of(value))
+def _write(temporary: Path, text: str) -> None:
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -70,7 +71,7 @@ def _checked(data: bytes) -> bytes:
 def put_if_absent(path: Path, value: dict[str, Any]) -> bool:
     """Write JSON to `path` unless it exists; say whether this call wrote it."""
     with temporary_beside(path) as temporary:
-        _write(temporary, value)
+        _write(temporary, text_of(value))
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -83,10 +84,19 @@ def put_if_absent(path: Path, value: dict[str, Any]) -> bool:
 
 def replace(path: Path, value: dict[str, Any]) -> None:
     """Write JSON to `path`, whole at every moment."""
-    with temporary_beside(path) as temporary:
-        _write(temporary, value)
-        os.replace(temporary, path)
+    replace_text(path, text_of(value))
     fsync(path.parent)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text for people to `path`, whole at every moment; what was there stays on an error.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with temporary_beside(path) as temporary:
+        _write(temporary, text)
+        os.replace(temporary, path)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from playmill.errors import JobUnreadable
 from playmill.jobs import Request
+from playmill.markers import replace_text
 from playmill.phrases import plural
 from playmill.store import Store
 
@@ -159,15 +159,7 @@ class NightReport:
 
     def write_text(self, path: Path) -> None:
         """Write `text()` to a file, whole at every moment."""
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        try:
-            with temporary.open("w", encoding="utf-8") as stream:
-                stream.write(self.text())
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_text(path, self.text())
 
 
 def ending_of(store: Store, job_id: str) -> Ending | None:

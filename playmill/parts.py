@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from playmill.errors import PartError
+from playmill.markers import fsync
 from playmill.motion import COLUMNS, PICTURE_SIZE
 
 ROWS_PER_ZARR_CHUNK = {"features": 256, "images": 16, "motion": 512, "glances": 2}
@@ -136,17 +136,9 @@ class PartWriter:
         """Put everything on disk; return the digest of each array."""
         digests = {name: array.seal() for name, array in self._arrays.items()}
         for path in [*sorted(self.folder.rglob("*")), *list(self.folder.parents)[:2]]:
-            _fsync(path)
-        _fsync(self.folder)
+            fsync(path)
+        fsync(self.folder)
         return digests
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -37,12 +37,7 @@ def run(
     recording = read_recording(path.resolve(), identity=identity, config=config)
     before = source_files(recording)
     encoder = encoders.load(config.encoder, weights=weights, device=config.device_class)
-    processor = FrameProcessor.from_encoder(
-        encoder,
-        precision=config.precision,
-        batch_size=config.batch_size,
-        num_threads=1,
-    )
+    processor = FrameProcessor.of_run(encoder, config)
     with DecodeProcess() as decoder, TemporaryDirectory(prefix="playmill-") as scratch:
         manifest = make_manifest(recording, config, index=decoder.index, encoder=encoder.spec)
         extractor = Extractor(processor, decoder, config.num_passes)

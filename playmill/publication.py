@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from playmill import failpoints
+from playmill.markers import fsync
 
 LOCK_NAME = ".publish.lock"
 LOCK_WAIT_S = 300.0
@@ -211,8 +212,8 @@ class Temporary:
         self._sync_folders()
 
     def _sync_folders(self) -> None:
-        _sync_folder(self.target.parent)
-        _sync_folder(self.target.parent.parent)  # which may have got the folder just now
+        fsync(self.target.parent)
+        fsync(self.target.parent.parent)  # which may have got the folder just now
 
 
 @contextmanager
@@ -254,12 +255,4 @@ def write_text_whole(path: Path, text: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary.path, path)
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        fsync(path.parent)

@@ -62,13 +62,23 @@ def _parse_needs(path: Path, stamp: tuple[int, int]) -> Needs:
 
 
 def _parse(path: Path, build: Callable[[dict[str, Any]], T]) -> T:
-    """Build a value from the JSON object in a file; raise ValueError where it is another."""
-    value = read_json(path)
+    """Return `_parsed` of a file that must be there; raise FileNotFoundError where it is not."""
+    value = _parsed(path, build)
     if value is None:
         raise FileNotFoundError(f"{path} has gone")
+    return value
+
+
+def _parsed(path: Path, build: Callable[[dict[str, Any]], T]) -> T | None:
+    """Build a value from the JSON object in a file; None: there is none.
+
+    Raises:
+        ValueError: it is damaged, or another object.
+    """
+    value = read_json(path)
     try:
-        return build(value)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        return None if value is None else build(value)
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
 
 
@@ -166,10 +176,10 @@ class Store:
             FileNotFoundError: there is no such job.
             OSError, ValueError: it is there, and cannot be read.
         """
-        path = self.job_folder(job_id) / "request.json"
-        if _stamp(path) is None:
+        request = _parsed(self.job_folder(job_id) / "request.json", Request.from_json)
+        if request is None:
             raise FileNotFoundError(f"no job {job_id} in {self.root}")
-        return _parse(path, Request.from_json)
+        return request
 
     def manifest(self, job_id: str) -> Manifest | None:
         """Return a job's manifest; None before it is planned."""
@@ -267,9 +277,8 @@ class Store:
         return put_if_absent(self._commit_path(parts_key, commit.chunk_index), commit.to_json())
 
     def read_commit(self, parts_key: str, chunk_index: int) -> Commit | None:
-        """Return a chunk's commit marker, if there is one."""
-        value = read_json(self._commit_path(parts_key, chunk_index))
-        return None if value is None else Commit.from_json(value)
+        """Return a chunk's commit marker, if there is one; raise ValueError if it is damaged."""
+        return _parsed(self._commit_path(parts_key, chunk_index), Commit.from_json)
 
     def collect_parts(self, parts_key: str, *, dataset: str) -> None:
         """Delete the parts of features that a published dataset holds; their commits stay.
@@ -313,7 +322,7 @@ class Store:
         for folder in self._chunk_folders(parts_key):
             try:
                 commit = self.read_commit(parts_key, int(folder.name))
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError):
                 continue  # nobody can say which of them counts
             with contextlib.suppress(FileNotFoundError):  # it has gone while we looked
                 names = os.listdir(folder)

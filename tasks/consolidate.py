@@ -117,7 +117,7 @@ def _commits(store: Store, manifest: Manifest) -> list[Commit]:
     for chunk in manifest.chunks:
         try:
             commit = store.read_commit(manifest.parts_key, chunk.index)
-        except (ValueError, LookupError, TypeError, OverflowError) as error:
+        except ValueError as error:
             store.drop_marker(manifest.parts_key, chunk.index)
             problems.append(f"a commit marker: {error}")
             continue

@@ -99,12 +99,8 @@ def _load(store: Store, config: PipelineConfig) -> Extractor:
     from playmill.frame_processor import FrameProcessor
 
     weights = store.weights(config.weights_digest)
-    processor = FrameProcessor.from_encoder(
-        encoders.load(config.encoder, weights=weights, device=config.device_class),
-        precision=config.precision,
-        batch_size=config.batch_size,
-        num_threads=1,
-    )
+    encoder = encoders.load(config.encoder, weights=weights, device=config.device_class)
+    processor = FrameProcessor.of_run(encoder, config)
     return Extractor(processor, DecodeProcess(), config.num_passes)
 
 

@@ -25,7 +25,7 @@ from rich.console import Console
 from playmill.errors import JobUnreadable, PlaymillError, UsageError
 from playmill.identity import STORE_MARKER, check_datasets
 from playmill.identity import begin as begin_store
-from playmill.jobs import OPEN_STATES, JobFacts, state_of
+from playmill.jobs import JobFacts
 from playmill.lone_logs import LoneLog
 from playmill.options import Wanted, takes_config
 from playmill.phrases import plural
@@ -202,22 +202,10 @@ def _wait(
                 advance(store, still_open, tell=facts.append, tell_unreadable=unreadable.note)
                 view.update(facts)
                 _show_waiting(view, store, settings, facts)
-                still_open = _still_open(still_open, facts, unreadable)
+                still_open = unreadable.still_open(still_open, facts)
             if time.monotonic() > deadline:
                 break
             time.sleep(settings.reconcile_s if len(still_open) > 100 else WAIT_S)
-
-
-def _still_open(
-    job_ids: Sequence[str], known: Iterable[JobFacts], unreadable: Unreadable
-) -> list[str]:
-    """Return the jobs that are worth another look: one that cannot be read gets some."""
-    for facts in known:
-        unreadable.was_read(facts.job_id)
-    ended = {facts.job_id for facts in known if state_of(facts) not in OPEN_STATES}
-    return [
-        job_id for job_id in job_ids if job_id not in ended and not unreadable.is_given_up(job_id)
-    ]
 
 
 def _show_waiting(
@@ -264,15 +252,10 @@ def watch() -> None:
     with suppress(KeyboardInterrupt), ProgressView(_names(store, job_ids), console) as view:
         unreadable = Unreadable(view.say)
         while job_ids:
-            running, known = broker.running_or_none(), []
-            for job_id in job_ids:
-                try:
-                    known.append(store.facts(job_id, running=running))
-                except JobUnreadable as error:
-                    unreadable.note(error)
+            known = unreadable.look(store, job_ids, running=broker.running_or_none())
             view.update(known)
             _show_waiting(view, store, settings, known)
-            job_ids = _still_open(job_ids, known, unreadable)
+            job_ids = unreadable.still_open(job_ids, known)
             time.sleep(WAIT_S)
         if unreadable:
             raise typer.Exit(1)

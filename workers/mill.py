@@ -15,7 +15,7 @@ from types import TracebackType
 
 import redis
 
-from playmill.errors import JobUnreadable, UsageError
+from playmill.errors import UsageError
 from playmill.jobs import Fail, JobFacts
 from playmill.roots import Roots
 from playmill.store import Store
@@ -123,10 +123,9 @@ class LocalMill:
         Raises:
             MillBroken: a process dies again and again.
         """
-        at_first = self._look(job_ids, unreadable)
+        at_first = unreadable.look(self.store, job_ids)
         report(at_first)
-        ended = {facts.job_id for facts in at_first if _ended(facts)}
-        open_jobs = [job_id for job_id in job_ids if job_id not in ended]
+        open_jobs = unreadable.still_open(job_ids, at_first)
         if open_jobs:
             self.start()
         reconciled = 0.0
@@ -147,27 +146,10 @@ class LocalMill:
                             fail(self.store, Fail(job_id=facts.job_id, reason=reason))
                     reconciled = time.monotonic()
             elif len(open_jobs) < MANY:
-                known = self._look(open_jobs, unreadable)
+                known = unreadable.look(self.store, open_jobs)
             report(known)
-            for facts in known:
-                unreadable.was_read(facts.job_id)
-            ended = {facts.job_id for facts in known if _ended(facts)}
-            open_jobs = [
-                job_id
-                for job_id in open_jobs
-                if job_id not in ended and not unreadable.is_given_up(job_id)
-            ]
+            open_jobs = unreadable.still_open(open_jobs, known)
             time.sleep(POLL_S)
-
-    def _look(self, job_ids: Sequence[str], unreadable: Unreadable) -> list[JobFacts]:
-        """Return what is known of the jobs that can be read."""
-        known = []
-        for job_id in job_ids:
-            try:
-                known.append(self.store.facts(job_id))
-            except JobUnreadable as error:
-                unreadable.note(error)
-        return known
 
     def stop(self) -> None:
         """Let the workers end the chunk in hand, then end."""
@@ -187,10 +169,6 @@ class LocalMill:
         for process in reversed(self._processes):
             process.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _ended(facts: JobFacts) -> bool:
-    return facts.published or facts.failed is not None or facts.cancelled
 
 
 def default_workers(device: str, num_threads: int) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from playmill.errors import JobUnreadable
+from playmill.jobs import OPEN_STATES, JobFacts, state_of
+from playmill.store import Store
 
 GIVE_UP_S = 60.0
 """A disk or a mount gets this long to recover; what is damaged stays so."""
@@ -28,11 +30,37 @@ class Unreadable:
             self._since[error.job_id] = time.monotonic()
             self._say(str(error))
 
-    def was_read(self, job_id: str) -> None:
-        """Note that a job can be read (again)."""
-        self._since.pop(job_id, None)
+    def look(
+        self, store: Store, job_ids: Iterable[str], *, running: frozenset[str] = frozenset()
+    ) -> list[JobFacts]:
+        """Return what is known of the jobs that can be read; note the others.
 
-    def is_given_up(self, job_id: str) -> bool:
-        """Say whether a job could not be read for so long that nobody waits for it any more."""
+        Args:
+            running: as for `Store.facts`.
+        """
+        known = []
+        for job_id in job_ids:
+            try:
+                known.append(store.facts(job_id, running=running))
+            except JobUnreadable as error:
+                self.note(error)
+        return known
+
+    def still_open(self, job_ids: Iterable[str], known: Iterable[JobFacts]) -> list[str]:
+        """Return the jobs that are worth another look: one that cannot be read gets some.
+
+        Args:
+            known: what was read of them just now.
+        """
+        ended = set()
+        for facts in known:
+            self._since.pop(facts.job_id, None)
+            if state_of(facts) not in OPEN_STATES:
+                ended.add(facts.job_id)
+        return [
+            job_id for job_id in job_ids if job_id not in ended and not self._is_given_up(job_id)
+        ]
+
+    def _is_given_up(self, job_id: str) -> bool:
         since_s = self._since.get(job_id)
         return since_s is not None and time.monotonic() - since_s >= self._give_up_s

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from playmill.errors import UsageError
-from playmill.markers import temporary_beside
+from playmill.markers import replace_text
 from playmill.report import document
 
 _HEAD_BYTES = 4096
@@ -42,9 +42,4 @@ def write_page(path: Path, page: str) -> None:
     Raises:
         OSError: it cannot be written; what was there stays.
     """
-    with temporary_beside(path) as temporary:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(page)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+    replace_text(path, page)

@@ -198,9 +198,9 @@ def test_a_job_that_can_be_read_again_is_waited_for(store: Store) -> None:
     said: list[str] = []
     unreadable = Unreadable(said.append, give_up_s=0.0)
     unreadable.note(JobUnreadable(BAD.job_id, "away"))
-    assert commands._still_open([BAD.job_id], [], unreadable) == []
+    assert unreadable.still_open([BAD.job_id], []) == []
     facts = store.facts(BAD.job_id)
-    assert commands._still_open([BAD.job_id], [facts], unreadable) == [BAD.job_id]
+    assert unreadable.still_open([BAD.job_id], [facts]) == [BAD.job_id]
     assert not unreadable
 
 
