@@ -216,7 +216,7 @@ def note_store(store_id: str) -> None:
 def noted_store() -> str | None:
     """Return the id of the store whose steps Redis holds, if it is noted."""
     value = client().get(_STORE)
-    return None if value is None else bytes(value).decode()
+    return value.decode() if isinstance(value, bytes) else None
 
 
 def send(

@@ -163,8 +163,8 @@ def submit(
         job_ids = list(submitted())
     with _interruptible():
         _wait(store, settings, job_ids, console)
-    rows = chain(outcomes(store, job_ids, settings), map(skipped, lone))
-    _finish(rows, as_json=as_json, console=console)
+    ended = chain(outcomes(store, job_ids, settings), map(skipped, lone))
+    _finish(ended, as_json=as_json, console=console)
 
 
 @contextmanager
