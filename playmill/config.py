@@ -16,6 +16,7 @@ from playmill.phrases import suggestion
 Policy = Literal["following", "preceding", "nearest", "window", "line"]
 Precision = Literal["fp32", "bf16", "fp16"]
 DeviceClass = Literal["cpu", "cuda"]
+Runtime = Literal["torch", "openvino"]
 
 POLICIES: tuple[str, ...] = get_args(Policy)[:-1]
 """Rules that compare times, and that a user may choose from."""
@@ -23,6 +24,11 @@ LINE_POLICY = "line"
 """The policy of logs whose lines belong to frames by their order: no choice, but a fact."""
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 DEVICE_CLASSES: tuple[str, ...] = get_args(DeviceClass)
+RUNTIMES: tuple[str, ...] = get_args(Runtime)
+_COMPILED_KINDS = ("efficientnet_lite0", "timm", "torchvision")
+"""First part of the names of encoders that OpenVINO runs unless told otherwise: a factory's
+module may do what cannot be compiled."""
+_OPENVINO = {("cpu", "fp32"), ("cpu", "bf16")}
 
 MAX_TIME_US = 2**62
 """Times and differences of times lie below this, so that their sums fit into 64 bits."""
@@ -55,6 +61,8 @@ class PipelineConfig:
     """sha256 of a weights file that replaces the encoder's own weights; None: its own."""
     precision: Precision = "fp32"
     """Arithmetic of the backbone."""
+    runtime: Runtime | None = None
+    """What computes the backbone; None: what is fastest, `chosen_runtime`."""
     batch_size: int = 8
     """Frames in one pass of the backbone; the last batch of a chunk is padded to it."""
     num_threads: int = 2
@@ -92,15 +100,22 @@ class PipelineConfig:
             ("policy", (*POLICIES, LINE_POLICY, READER_POLICY)),
             ("precision", PRECISIONS),
             ("device_class", DEVICE_CLASSES),
+            ("runtime", (None, *RUNTIMES)),
         ):
             value = getattr(self, name)
             if value not in allowed:
                 # The other two are not for people: they come from a recording's format.
-                choice = [item for item in allowed if item not in (READER_POLICY, LINE_POLICY)]
+                hidden = (READER_POLICY, LINE_POLICY, None)
+                choice = [item for item in allowed if item not in hidden]
                 raise UsageError(
                     f"unknown {name} {value!r}{suggestion(str(value), choice)};"
                     f" choose one of {', '.join(choice)}"
                 )
+        if self.runtime == "openvino" and (self.device_class, self.precision) not in _OPENVINO:
+            raise UsageError(
+                f"runtime openvino computes fp32 and bf16 on the device cpu, not {self.precision}"
+                f" on {self.device_class}; leave --runtime out"
+            )
         for name in ("batch_size", "num_threads", "chunk_frames"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -119,7 +134,17 @@ class PipelineConfig:
     def extraction(self) -> dict[str, Any]:
         """Return what decides the features: the part of the configuration in every parts key."""
         names = ("encoder", "weights_digest", "precision", "batch_size", "image_size")
-        return {name: getattr(self, name) for name in names} | {"device": self.device_class}
+        chosen = {"device": self.device_class, "runtime": self.chosen_runtime}
+        return {name: getattr(self, name) for name in names} | chosen
+
+    @property
+    def chosen_runtime(self) -> Runtime:
+        """What computes the backbone."""
+        if self.runtime is not None:
+            return self.runtime
+        compiled = self.encoder.partition(":")[0] in _COMPILED_KINDS
+        fits = (self.device_class, self.precision) in _OPENVINO
+        return "openvino" if compiled and fits else "torch"
 
     @property
     def num_passes(self) -> int:

@@ -116,6 +116,7 @@ def consolidate(
             "weights_digest": manifest.weights_digest,
             "preprocessing": manifest.preprocessing,
             "precision": config.precision,
+            "runtime": config.chosen_runtime,
             "parts_key": manifest.parts_key,
         },
         blocks=source.rows("features", frames),

@@ -87,7 +87,7 @@ class FeatureBlocks:
     dim: int
     """D, length of a feature vector."""
     attrs: Mapping[str, str]
-    """encoder, weights_digest, preprocessing, precision, parts_key."""
+    """encoder, weights_digest, preprocessing, precision, runtime, parts_key."""
     blocks: Iterable[NDArray[np.float16]]
     """(n, D) each, N rows in all; read once."""
 

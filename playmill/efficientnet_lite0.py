@@ -8,21 +8,20 @@ activations about doubles the speed on a CPU (docs/decisions/preprocessing.md ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from playmill.openvino_backbone import load_openvino
+
 INPUT_SIZE = (224, 224)
 """(height, width) of the pictures; the padding rule below holds for multiples of 32."""
 FEATURE_DIM = 1280
-HAS_FUSED = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and hasattr(
-    torch.ops.aten, "mkldnn_reorder_conv2d_weight"
-)
-"""Whether this torch has the fused operator, and the one that prepares its weights: they are not
-part of its public interface."""
 NORM_EPS = 1e-3
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
@@ -153,45 +152,26 @@ class FoldedConv(nn.Module):
         self.register_buffer("bias", (shift.double() - mean.double() * scale).float())
         self.stride, self.groups, self.relu6 = layer.stride, layer.groups, layer.relu6
         self.padding = (layer.shape[2] - 1) // 2
-        self._packed: dict[torch.Size, Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        if HAS_FUSED and x.device.type == "cpu" and x.dtype == torch.float32:
-            return self._fused(x)
         y = functional.conv2d(
             x, self.weight, self.bias, self.stride, self.padding, groups=self.groups
         )
         return y.clamp_(0.0, 6.0) if self.relu6 else y
 
-    def _fused(self, x: Tensor) -> Tensor:
-        """Convolve and clamp in one pass over memory: the operator torch.compile emits on a CPU."""
-        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x,
-            self._packed_for(x.shape),
-            self.bias,
-            [self.padding] * 2,
-            [self.stride] * 2,
-            [1, 1],
-            self.groups,
-            "hardtanh" if self.relu6 else "none",
-            [0.0, 6.0] if self.relu6 else [],
-            "",
-        )
-        return y
-
-    def _packed_for(self, shape: torch.Size) -> Tensor:
-        """Return the weight in the order that the operator reads for this shape of input.
-
-        It would be brought into that order in every pass otherwise: the sums stay the same, to
-        the bit. Passes in several threads may make it twice, which does no harm.
-        """
-        packed = self._packed.get(shape)
-        if packed is None:
-            padding, stride = [self.padding] * 2, [self.stride] * 2
-            packed = self._packed[shape] = torch.ops.aten.mkldnn_reorder_conv2d_weight(
-                self.weight.to_mkldnn(), padding, stride, [1, 1], self.groups, list(shape)
-            )
-        return packed
+    def draw(self, node: Any) -> Any:
+        """Return the layer as a node of OpenVINO's graph, fed by `node`."""
+        opset = load_openvino().opset13
+        kernel = self.weight.flip(2, 3).numpy()
+        ones, none = [1, 1], [0, 0]
+        stride = [self.stride] * 2
+        if self.groups == 1:
+            y = opset.convolution(node, kernel, stride, none, none, ones, "same_upper")
+        else:  # depthwise; OpenVINO's filters have a dimension for the groups
+            kernel = kernel.reshape(self.groups, -1, *kernel.shape[1:])
+            y = opset.group_convolution(node, kernel, stride, none, none, ones, "same_upper")
+        y = opset.add(y, self.bias.numpy().reshape(1, -1, 1, 1))
+        return opset.clamp(y, 0.0, 6.0) if self.relu6 else y
 
 
 class FoldedBlock(nn.Module):
@@ -205,6 +185,13 @@ class FoldedBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.layers(x)
         return y.add_(x) if self.skip else y
+
+    def draw(self, node: Any) -> Any:
+        """Return the block as a node of OpenVINO's graph, fed by `node`."""
+        y = node
+        for layer in self.layers:
+            y = layer.draw(y)  # type: ignore[operator]
+        return load_openvino().opset13.add(y, node) if self.skip else y
 
 
 class EfficientNetLite0(nn.Module):
@@ -224,3 +211,16 @@ class EfficientNetLite0(nn.Module):
         turned = x.flip(2, 3).contiguous(memory_format=torch.channels_last)
         features: Tensor = self.blocks(turned).mean((2, 3))
         return features
+
+    def openvino_model(self, shape: Sequence[int]) -> Any:
+        """Return the network as OpenVINO's graph, (B, 3, h, w) float32 to (B, 1280).
+
+        Padding like TensorFlow's is something it knows, so nothing is turned.
+        """
+        opset = load_openvino().opset13
+        pictures = opset.parameter(shape, np.float32)
+        node = pictures
+        for block in self.blocks:
+            node = block.draw(node)  # type: ignore[operator]
+        features = opset.reduce_mean(node, np.array([2, 3]), keep_dims=False)
+        return load_openvino().Model([features], [pictures], "efficientnet_lite0")

@@ -18,6 +18,7 @@ from playmill.backbones import IMAGENET_MEAN, IMAGENET_STD
 from playmill.config import PRECISIONS, PipelineConfig
 from playmill.encoders import Encoder, EncoderSpec, choose_device, features_of
 from playmill.errors import EncoderError, UsageError
+from playmill.openvino_backbone import MIN_COSINE, OpenVinoBackbone
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class FrameProcessor:
         self._mean = torch.tensor(mean, dtype=torch.float32, device=self.device)[:, None, None]
         self._std = torch.tensor(std, dtype=torch.float32, device=self.device)[:, None, None]
         self._feature_dim: int | None = None
+        self._compiled: OpenVinoBackbone | None = None
         if feature_extractor is not None:
             feature_extractor.to(self.device, self._dtype).to(memory_format=torch.channels_last)
             feature_extractor.eval()
@@ -132,10 +134,47 @@ class FrameProcessor:
 
     @classmethod
     def of_run(cls, encoder: Encoder, config: PipelineConfig) -> FrameProcessor:
-        """Return the processor of a run: one thread each for `config.num_passes` side by side."""
-        return cls.from_encoder(
-            encoder, precision=config.precision, batch_size=config.batch_size, num_threads=1
+        """Return the processor of a run: one thread each for `config.num_passes` side by side.
+
+        Raises:
+            EncoderError: the run's runtime cannot compute this backbone, or computes another.
+        """
+        if config.chosen_runtime == "torch":
+            return cls.from_encoder(
+                encoder, precision=config.precision, batch_size=config.batch_size, num_threads=1
+            )
+        processor = cls.from_encoder(encoder, batch_size=config.batch_size, num_threads=1)
+        processor._compiled = OpenVinoBackbone(
+            encoder,
+            batch_size=config.batch_size,
+            precision=config.precision,
+            num_passes=config.num_passes,
         )
+        processor.precision, processor.reentrant = config.precision, True
+        processor._check_compiled()
+        return processor
+
+    def _check_compiled(self) -> None:
+        """Raise EncoderError unless the compiled backbone and its module agree on noise."""
+        assert self._compiled is not None  # only called where there is one
+        shape = (self.batch_size, *self.model_input_size, 3)
+        noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        self._set_threads()
+        found = self._compiled(noise)
+        expected = self._forward(torch.from_numpy(noise)).numpy()
+        if found.shape != expected.shape:
+            cosine = float("nan")
+        else:
+            lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+            cosine = float(((found * expected).sum(1) / np.maximum(lengths, 1e-30)).min())
+        if not cosine >= MIN_COSINE[self.precision]:
+            raise EncoderError(
+                self._name,
+                f"compiled by OpenVINO it gives {found.shape} features whose cosine to those of the"
+                f" module, {expected.shape}, is {cosine:.4f};"
+                f" expected {MIN_COSINE[self.precision]} or more",
+                "Give --runtime torch.",
+            )
 
     @property
     def feature_dim(self) -> int:
@@ -247,6 +286,8 @@ class FrameProcessor:
         shape = (self.batch_used, *self.model_input_size, 3)
         full = torch.zeros(shape, dtype=torch.uint8, pin_memory=on_gpu)
         full.numpy()[: len(pictures)] = pictures
+        if self._compiled is not None:
+            return self._to_float16(self._compiled(full.numpy())[: len(pictures)])
         features = self._forward(full)[: len(pictures)].float().cpu().numpy()
         return self._to_float16(features)
 

@@ -174,7 +174,8 @@ def _flags_line(frames: dict[str, Any]) -> str:
 
 def _features_line(entry: dict[str, Any]) -> str:
     weights = str(entry["weights_digest"])[:12]
-    return f"{entry['key']}: {entry['dim']} x float16, {entry['precision']}, weights {weights}"
+    arithmetic = f"{entry['precision']} by {entry['runtime']}"
+    return f"{entry['key']}: {entry['dim']} x float16, {arithmetic}, weights {weights}"
 
 
 def _inputs_line(inputs: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from playmill.config import (
     PRECISIONS,
     READER_POLICY,
     READER_WINDOW,
+    RUNTIMES,
     DeviceClass,
     PipelineConfig,
 )
@@ -149,6 +150,13 @@ def read_options(
     precision: Annotated[
         str, typer.Option(help=f"Arithmetic of the backbone: {', '.join(PRECISIONS)}.")
     ] = "fp32",
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help=f"What computes the backbone: {', '.join(RUNTIMES)}.",
+            show_default="the faster one",
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Frames in one pass.", show_default="8, on a GPU 64"),
@@ -164,6 +172,7 @@ def read_options(
     config = PipelineConfig(
         encoder=encoder,
         precision=precision,  # type: ignore[arg-type]
+        runtime=runtime,  # type: ignore[arg-type]
         batch_size=batch_size or BATCH_SIZES[device_class],
         chunk_frames=chunk_frames,
         device_class=device_class,

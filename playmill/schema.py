@@ -29,7 +29,7 @@ FRAME_FLAGS = ("damaged", "pts_repaired", "gap_before", "duplicate_picture", "bl
 """Name i belongs to bit i (value 1 << i) of /frames/flags."""
 FEATURE_KEY = re.compile(r"[A-Za-z0-9._-]+")
 """What a feature key matches as a whole; "." and ".." are no keys (HDF5 path steps)."""
-FEATURE_ATTRS = ("encoder", "weights_digest", "preprocessing", "precision", "parts_key")
+FEATURE_ATTRS = ("encoder", "weights_digest", "preprocessing", "precision", "runtime", "parts_key")
 """Attributes that come with the features of one encoder."""
 
 Layout = Literal["features", "images", "labels", "text"]
@@ -179,6 +179,7 @@ ARRAYS: tuple[Array, ...] = (
                  Attr(name="weights_digest", type="utf-8", meaning="sha256 of its weights"),
                  Attr(name="preprocessing", type="utf-8", meaning="from picture to model input"),
                  Attr(name="precision", type="utf-8", meaning="arithmetic of the backbone"),
+                 Attr(name="runtime", type="utf-8", meaning="what computed it: torch, openvino"),
                  Attr(name="parts_key", type="utf-8", meaning="digest of all that decides them"),
                  Attr(name="text_digest", type="utf-8", meaning="sha256 of these attributes"))),
     Array(path="/inputs/timestamp_us", dtype="int64", shape=("M",), unit="us",

@@ -79,7 +79,7 @@ _loaded: list[tuple[tuple[object, ...], Extractor]] = []
 def _extractor(store: Store, config: PipelineConfig) -> Extractor:
     """Return what extracts with `config`, loaded once; another configuration takes its place."""
     names = ("device_class", "encoder", "weights_digest", "precision", "batch_size", "num_passes")
-    key = (str(store.root), *(getattr(config, name) for name in names))
+    key = (str(store.root), config.chosen_runtime, *(getattr(config, name) for name in names))
     if not _loaded or _loaded[0][0] != key:
         if _loaded:
             from playmill.frame_processor import free_device_memory

@@ -116,6 +116,7 @@ def make_features(
             "weights_digest": "0" * 64,
             "preprocessing": "resize 224",
             "precision": "fp32",
+            "runtime": "torch",
             "parts_key": "0" * 64,
         },
         blocks=(matrix[row : row + block] for row in range(0, num_frames, block)),

@@ -15,6 +15,7 @@ OTHER: dict[str, Any] = {
     "encoder": "mean_pixel",
     "weights_digest": "0" * 64,
     "precision": "bf16",
+    "runtime": "torch",
     "batch_size": 3,
     "num_threads": 1,
     "chunk_frames": 100,
@@ -56,6 +57,15 @@ def test_an_unbounded_window_is_not_the_readers_window() -> None:
         ({"policy": "sometimes"}, "unknown policy 'sometimes'; choose one of following, preceding"),
         ({"policy": "nearst"}, r"'nearst' \(did you mean 'nearest'\?\);.* nearest, window$"),
         ({"precision": "fp8"}, "unknown precision 'fp8'; choose one of fp32"),
+        ({"runtime": "onnx"}, "unknown runtime 'onnx'; choose one of torch, openvino$"),
+        (
+            {"runtime": "openvino", "device_class": "cuda"},
+            "openvino computes fp32 and bf16 on the device cpu, not fp32 on cuda",
+        ),
+        (
+            {"runtime": "openvino", "precision": "fp16"},
+            "openvino computes fp32 and bf16 on the device cpu, not fp16 on cpu",
+        ),
         ({"device_class": "tpu"}, "unknown device_class 'tpu'; choose one of cpu, cuda"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
         ({"num_threads": 0}, "num_threads is 0"),
@@ -81,7 +91,15 @@ def test_an_unknown_name_in_json_is_a_usage_error() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["encoder", "weights_digest", "precision", "batch_size", "device_class", "image_size"],
+    [
+        "encoder",
+        "weights_digest",
+        "precision",
+        "runtime",
+        "batch_size",
+        "device_class",
+        "image_size",
+    ],
 )  # fmt: skip
 def test_what_decides_the_features_changes_the_extraction(name: str) -> None:
     assert PipelineConfig(**{name: OTHER[name]}).extraction() != PipelineConfig().extraction()
@@ -90,6 +108,28 @@ def test_what_decides_the_features_changes_the_extraction(name: str) -> None:
 @pytest.mark.parametrize("name", ["policy", "window_us", "latency_us", "pts_zero_us"])
 def test_what_decides_the_labels_alone_leaves_the_extraction(name: str) -> None:
     assert PipelineConfig(**{name: OTHER[name]}).extraction() == PipelineConfig().extraction()
+
+
+@pytest.mark.parametrize(
+    ("config", "runtime"),
+    [
+        ({}, "openvino"),
+        ({"precision": "bf16"}, "openvino"),
+        ({"precision": "fp16"}, "torch"),
+        ({"device_class": "cuda"}, "torch"),
+        ({"encoder": "timm:resnet18"}, "openvino"),
+        ({"encoder": "torchvision:resnet18"}, "openvino"),
+        ({"encoder": "mean_pixel"}, "torch"),
+        ({"encoder": "team.models:build"}, "torch"),
+        ({"encoder": "team.models:build", "runtime": "openvino"}, "openvino"),
+        ({"runtime": "torch"}, "torch"),
+    ],
+    ids=str,
+)
+def test_the_faster_runtime_is_chosen_where_it_is_sure_to_fit(
+    config: dict[str, Any], runtime: str
+) -> None:
+    assert PipelineConfig(**config).chosen_runtime == runtime
 
 
 def test_threads_do_not_matter_to_the_features() -> None:

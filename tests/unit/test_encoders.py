@@ -125,17 +125,6 @@ def test_the_default_computes_what_timm_computes(lite0: Encoder, reference: nn.M
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
-def test_the_default_computes_the_same_without_the_fused_operator(
-    lite0: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    x = pictures(2)
-    with torch.no_grad():
-        fused = lite0.module(x)
-        monkeypatch.setattr(efficientnet_lite0, "HAS_FUSED", False)
-        plain = lite0.module(x)
-    torch.testing.assert_close(fused, plain, rtol=0, atol=1e-4)
-
-
 def test_the_packaged_names_are_known_in_their_order(packaged: dict[str, Tensor]) -> None:
     known = efficientnet_lite0.packaged_names()
     assert list(known) == list(packaged)[:-2]

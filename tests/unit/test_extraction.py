@@ -57,9 +57,8 @@ def extracted(
 ) -> list[Commit]:
     """Extract every chunk; return what was committed, without what times and places it."""
     manifest = planned(made.folder, config)
-    processor = FrameProcessor.from_encoder(
-        encoders.load(config.encoder, device="cpu"), batch_size=config.batch_size, num_threads=1
-    )
+    config = replace(config, num_threads=num_passes)
+    processor = FrameProcessor.of_run(encoders.load(config.encoder, device="cpu"), config)
     extractor = Extractor(processor, decoder, num_passes)
     commits = [
         extractor.extract(made.video, chunk, manifest, folder=folder / chunk.id)

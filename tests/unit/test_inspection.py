@@ -28,7 +28,7 @@ def test_the_page_says_what_a_person_wants_to_know(path: Path) -> None:
         "s-1  (clock unix_us)",
         "150 in 4.967 s, 30 frames/s; 33.333 ms from one to the next (median; longest 33.334 ms)",
         "150 gap_before",
-        "encoder-a: 24 x float16, fp32, weights 000000000000",
+        "encoder-a: 24 x float16, fp32 by torch, weights 000000000000",
         "b: 8 x float16",
         "150 x 6 x 8 x 3",
         "259 events: 87 press, 86 release, 86 move; 3 lines rejected",

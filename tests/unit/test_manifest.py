@@ -36,6 +36,7 @@ FEATURES: dict[str, dict[str, Any]] = {
     "encoder": {"config": PipelineConfig(window_us=100_000, encoder="mean_pixel")},
     "weights file": {"config": PipelineConfig(window_us=100_000, weights_digest="0" * 64)},
     "precision": {"config": PipelineConfig(window_us=100_000, precision="bf16")},
+    "runtime": {"config": PipelineConfig(window_us=100_000, runtime="torch")},
     "batch": {"config": PipelineConfig(window_us=100_000, batch_size=3)},
     "device": {"config": PipelineConfig(window_us=100_000, device_class="cuda")},
     "pictures": {"config": PipelineConfig(window_us=100_000, image_size=(4, 4))},
