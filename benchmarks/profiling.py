@@ -1,4 +1,4 @@
-"""Which operators the backbone spends its time in: the slowest stage of a run, looked into.
+"""Which layers the backbone spends its time in: the slowest stage of a run, looked into.
 
 python -m benchmarks.profiling [--batches 20]
 """
@@ -6,39 +6,43 @@ python -m benchmarks.profiling [--batches 20]
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 
 import numpy as np
-import torch
-from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.throughput import make_processor
+from playmill import encoders
 from playmill.config import PipelineConfig
-
-TOP = 12
+from playmill.openvino_backbone import load_openvino
 
 
 def measure(num_batches: int) -> None:
-    """Print a table of operators, by their own time, in one pass of one thread after the other."""
+    """Print a table of the kinds of layers, by their own time, in passes of one thread."""
     config = PipelineConfig()
-    processor = make_processor(config)
-    shape = (config.batch_size, *processor.model_input_size, 3)
-    batch = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    encoder = encoders.load(config.encoder, device="cpu")
+    openvino = load_openvino()
+    shape = (config.batch_size, 3, *encoder.spec.input_size)
+    settings = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "PERF_COUNT": True}
+    model = encoder.module.openvino_model(shape)
+    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    batch = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     for _ in range(3):
-        processor.extract(batch)
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        for _ in range(num_batches):
-            processor.extract(batch)
-    events = [event for event in profiler.key_averages() if event.self_cpu_time_total]
-    events.sort(key=lambda event: -event.self_cpu_time_total)
-    total = sum(event.self_cpu_time_total for event in events)
+        request.infer([batch])
+    ms, layers = Counter[str](), Counter[str]()
+    for _ in range(num_batches):
+        request.infer([batch])
+        for layer in request.get_profiling_info():
+            if layer.real_time.total_seconds():
+                kind = f"{layer.node_type}, {layer.exec_type}"
+                ms[kind] += 1e3 * layer.real_time.total_seconds()
+                layers[kind] += 1
     frames = num_batches * config.batch_size
-    print(f"torch {torch.__version__}, batch {config.batch_size}, one thread, {frames} frames\n")
-    print("| operator | calls a batch | ms a frame | share |")
+    print(f"openvino {openvino.__version__}, batch {config.batch_size}, one thread\n")
+    print("| layers | in a pass | ms a frame | share |")
     print("|---|---|---|---|")
-    for event in events[:TOP]:
-        share, ms = event.self_cpu_time_total / total, event.self_cpu_time_total / 1e3 / frames
-        print(f"| {event.key} | {event.count / num_batches:g} | {ms:.2f} | {share:.1%} |")
-    print(f"| all | | {total / 1e3 / frames:.2f} | |")
+    for kind, spent in ms.most_common():
+        share = spent / ms.total()
+        print(f"| {kind} | {layers[kind] / num_batches:g} | {spent / frames:.2f} | {share:.1%} |")
+    print(f"| all | | {ms.total() / frames:.2f} | |")
 
 
 def main() -> None:

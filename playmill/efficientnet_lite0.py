@@ -1,9 +1,9 @@
-"""EfficientNet-Lite0 for inference, in plain torch. Knows its layers, no files and no pictures.
+"""EfficientNet-Lite0 for inference, in torch and for OpenVINO. Knows layers, no files, no pictures.
 
 It computes what timm's `tf_efficientnet_lite0` computes without its classifier, from the same
 tensors. It exists because importing timm costs a worker more seconds and memory than everything
-else it does before its first frame, and because folding the batch norms and fusing the
-activations about doubles the speed on a CPU (docs/decisions/preprocessing.md has the figures).
+else it does before its first frame, and because OpenVINO's graph of it can be drawn from the same
+description at once (docs/decisions/preprocessing.md and runtimes.md have the figures).
 """
 
 from __future__ import annotations
