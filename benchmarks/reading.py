@@ -55,9 +55,8 @@ def write_all(folder: Path, rows: NDArray[np.float16]) -> None:
         node = file.create_dataset(
             "features", rows.shape, rows.dtype, chunks=chunks, fletcher32=True
         )
-        writer = ChunkWriter(node)
-        writer.append(rows)
-        writer.close()
+        with ChunkWriter(node) as writer:
+            writer.append(rows)
 
 
 def windows_per_s(read: Callable[[int], Any], num_frames: int, *, once: bool = False) -> float:
@@ -114,7 +113,7 @@ def measure(num_frames: int) -> list[Row]:
                 "ours, first touch": windows_per_s(direct, num_frames, once=True),
                 "ours, checked before": 0.0,
             }
-            for _ in reader.chunks():
+            for _ in reader.chunks(0, num_frames):
                 pass
             rates["ours, checked before"] = windows_per_s(direct, num_frames)
     return list(rows(rates))

@@ -178,7 +178,9 @@ def write_labels(file: h5py.File, content: DatasetContent) -> None:
         if values.dtype != (object if spec.dtype == "utf-8" else spec.dtype):
             raise DatasetError(content.session_id, f"{spec.path} is {values.dtype}")
         node = _create(file, spec, spec.path, values.shape)
-        if values.size:
+        if spec.layout == "signals":
+            _write_rows(node, [values], session_id=content.session_id)
+        elif values.size:
             node[...] = values
         _set_attrs(node, spec.attrs, values_attrs)
 
@@ -186,18 +188,17 @@ def write_labels(file: h5py.File, content: DatasetContent) -> None:
 def _write_rows(node: Any, blocks: Iterable[NDArray[Any]], *, session_id: str) -> None:
     """Fill the array `node` with `blocks`, which must be exactly its rows."""
     filled = 0
-    chunks = ChunkWriter(node)
-    shape, dtype = node.shape, node.dtype  # which h5py asks HDF5 for, every time
-    for block in blocks:
-        if block.shape[1:] != shape[1:] or block.dtype != dtype:
-            found = f"a block of shape {block.shape} {block.dtype}"
-            raise DatasetError(session_id, f"{node.name} {shape} {dtype}: found {found}")
-        if filled + len(block) <= shape[0]:
-            chunks.append(block)
-        filled += len(block)
-    if filled != shape[0]:
-        raise DatasetError(session_id, f"{node.name}: found {filled} rows, expected {shape[0]}")
-    chunks.close()
+    name, shape, dtype = node.name, node.shape, node.dtype  # which h5py asks HDF5 for, every time
+    with ChunkWriter(node) as chunks:
+        for block in blocks:
+            if block.shape[1:] != shape[1:] or block.dtype != dtype:
+                found = f"a block of shape {block.shape} {block.dtype}"
+                raise DatasetError(session_id, f"{name} {shape} {dtype}: found {found}")
+            if filled + len(block) <= shape[0]:
+                chunks.append(block)
+            filled += len(block)
+        if filled != shape[0]:
+            raise DatasetError(session_id, f"{name}: found {filled} rows, expected {shape[0]}")
 
 
 def write_features(file: h5py.File, features: FeatureBlocks, *, session_id: str) -> None:
