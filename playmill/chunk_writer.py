@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from playmill.fletcher32 import CHECKSUM_BYTES, fletcher32
 
-GROUP_BYTES = 2 << 20
+GROUP_BYTES = 1 << 20
 """Chunks that are handed to the thread together: each time costs as much as writing 100 KB."""
 GROUPS = 3
 """One is written, one waits, one is filled."""
