@@ -24,7 +24,7 @@ from playmill.verify import text_digest
 
 LIBVER = ("v108", "v110")
 """HDF5 1.8 can read the file; attributes may be longer than 64 KiB."""
-CACHE_BYTES = 16 << 20
+CACHE_BYTES = 1 << 20
 """HDF5 chunk cache of an array while it is written."""
 
 
