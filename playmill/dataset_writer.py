@@ -189,16 +189,17 @@ def _write_rows(node: Any, blocks: Iterable[NDArray[Any]], *, session_id: str) -
     """Fill the array `node` with `blocks`, which must be exactly its rows."""
     filled = 0
     name, shape, dtype = node.name, node.shape, node.dtype  # which h5py asks HDF5 for, every time
-    with ChunkWriter(node) as chunks:
-        for block in blocks:
-            if block.shape[1:] != shape[1:] or block.dtype != dtype:
-                found = f"a block of shape {block.shape} {block.dtype}"
-                raise DatasetError(session_id, f"{name} {shape} {dtype}: found {found}")
-            if filled + len(block) <= shape[0]:
-                chunks.append(block)
-            filled += len(block)
-        if filled != shape[0]:
-            raise DatasetError(session_id, f"{name}: found {filled} rows, expected {shape[0]}")
+    chunks = ChunkWriter(node)
+    for block in blocks:
+        if block.shape[1:] != shape[1:] or block.dtype != dtype:
+            found = f"a block of shape {block.shape} {block.dtype}"
+            raise DatasetError(session_id, f"{name} {shape} {dtype}: found {found}")
+        if filled + len(block) <= shape[0]:
+            chunks.append(block)
+        filled += len(block)
+    if filled != shape[0]:
+        raise DatasetError(session_id, f"{name}: found {filled} rows, expected {shape[0]}")
+    chunks.close()
 
 
 def write_features(file: h5py.File, features: FeatureBlocks, *, session_id: str) -> None:

@@ -63,19 +63,16 @@ class RowReader:
                 part[...] = self._chunk(chunk)[begin - chunk * rows : end - chunk * rows]
         return values
 
-    def spans(self) -> Iterator[tuple[int, int]]:
-        """Yield the start and stop of all rows in order: whole chunks, about BLOCK_BYTES."""
-        return _spans(self._node)
-
-    def chunks(self, start: int, stop: int) -> Iterator[NDArray[Any]]:
-        """Yield the rows of a span, whole chunks at a time, each against its checksum.
+    def chunks(self) -> Iterator[NDArray[Any]]:
+        """Yield all rows in order, whole chunks at a time, each against its checksum.
 
         Raises:
             OSError: as `read`.
         """
-        step = self._rows if len(self._offsets) else stop - start
-        for first in range(start, stop, step):
-            yield self.read(first, min(first + step, stop))
+        if len(self._offsets):
+            yield from (self._chunk(index) for index in range(len(self._offsets)))
+        else:
+            yield from blocks(self._node)
 
     def _chunk(self, index: int) -> NDArray[Any]:
         """Read a chunk whole and compare it with its checksum; return its rows."""
@@ -96,18 +93,13 @@ class RowReader:
 
 def blocks(node: Any) -> Iterator[NDArray[Any]]:
     """Yield the rows of an array in order, by HDF5, whole chunks at a time."""
-    for start, stop in _spans(node):
-        yield node[start:stop]
-
-
-def _spans(node: Any) -> Iterator[tuple[int, int]]:
     if 0 in node.shape:
         return
     chunk = node.chunks[0] if node.chunks else len(node)
     row_bytes = node.dtype.itemsize * prod(node.shape[1:])
     rows = max(1, BLOCK_BYTES // (row_bytes * chunk)) * chunk
     for start in range(0, len(node), rows):
-        yield start, min(start + rows, len(node))
+        yield node[start : start + rows]
 
 
 def _chunk_offsets(node: Any) -> list[int]:

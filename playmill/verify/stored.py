@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from math import ceil, prod
 from typing import Any
 
@@ -19,7 +18,6 @@ from playmill.motion import COLUMNS, MAX_CHANGE
 from playmill.row_reader import RowReader
 from playmill.verify.form import stored_arrays
 
-CHECK_THREADS = 2
 _INFINITY = 0x7C00
 """The bits of an infinite float16."""
 _NEGATIVE_INFINITY = 0xFC00
@@ -58,16 +56,12 @@ def _all_chunks_stored(node: Any) -> bool:
 def _wrong_rows(spec: schema.Array, reader: RowReader) -> str:
     """Read every row; return what is wrong with the first ones that are; "" for nothing."""
 
-    def wrong(span: tuple[int, int]) -> str:
-        start = span[0]
-        for block in reader.chunks(*span):
-            if problem := _wrong_values(spec, block, start):
-                return problem
-            start += len(block)
-        return ""
-
-    with ThreadPoolExecutor(CHECK_THREADS, thread_name_prefix="verify") as pool:
-        return next(filter(None, pool.map(wrong, reader.spans())), "")
+    start = 0
+    for block in reader.chunks():
+        if problem := _wrong_values(spec, block, start):
+            return problem
+        start += len(block)
+    return ""
 
 
 def _wrong_values(spec: schema.Array, block: NDArray[Any], start: int) -> str:

@@ -346,7 +346,7 @@ def test_large_arrays_are_read_in_blocks_of_whole_chunks(
     assert verify(path) == []
     with h5py.File(path) as file:
         node = file["/features/encoder-a"]
-        for found in (row_reader.blocks(node), row_reader.RowReader(node).chunks(0, 150)):
+        for found in (row_reader.blocks(node), row_reader.RowReader(node).chunks()):
             assert [len(block) for block in found] == [64, 64, 22]
 
 
