@@ -55,7 +55,6 @@ def _all_chunks_stored(node: Any) -> bool:
 
 def _wrong_rows(spec: schema.Array, reader: RowReader) -> str:
     """Read every row; return what is wrong with the first ones that are; "" for nothing."""
-
     start = 0
     for block in reader.chunks():
         if problem := _wrong_values(spec, block, start):
