@@ -27,8 +27,9 @@ from playmill.row_reader import RowReader
 
 FIELDS = ("features", "timestamp_us", "keys", "buttons", "mouse", "scroll", "axes", "valid")
 """What a window holds unless told otherwise."""
-CACHE_BYTES = 8 << 20
-"""HDF5 chunk cache of each array; a window of 64 frames of 1280 float16 touches 320 KiB."""
+CACHE_BYTES = 1 << 20
+"""HDF5 chunk cache of each array, kept as long as the array is open; a window of 64 frames of 1280
+float16 touches 320 KiB."""
 CACHE_SLOTS = 1009
 
 Window = dict[str, NDArray[Any]]

@@ -24,7 +24,7 @@ from playmill.verify import text_digest
 
 LIBVER = ("v108", "v110")
 """HDF5 1.8 can read the file; attributes may be longer than 64 KiB."""
-CACHE_BYTES = 16 << 20
+CACHE_BYTES = 1 << 20
 """HDF5 chunk cache of an array while it is written."""
 
 
@@ -178,7 +178,9 @@ def write_labels(file: h5py.File, content: DatasetContent) -> None:
         if values.dtype != (object if spec.dtype == "utf-8" else spec.dtype):
             raise DatasetError(content.session_id, f"{spec.path} is {values.dtype}")
         node = _create(file, spec, spec.path, values.shape)
-        if values.size:
+        if spec.layout == "signals":
+            _write_rows(node, [values], session_id=content.session_id)
+        elif values.size:
             node[...] = values
         _set_attrs(node, spec.attrs, values_attrs)
 
@@ -186,17 +188,17 @@ def write_labels(file: h5py.File, content: DatasetContent) -> None:
 def _write_rows(node: Any, blocks: Iterable[NDArray[Any]], *, session_id: str) -> None:
     """Fill the array `node` with `blocks`, which must be exactly its rows."""
     filled = 0
+    name, shape, dtype = node.name, node.shape, node.dtype  # which h5py asks HDF5 for, every time
     chunks = ChunkWriter(node)
-    shape, dtype = node.shape, node.dtype  # which h5py asks HDF5 for, every time
     for block in blocks:
         if block.shape[1:] != shape[1:] or block.dtype != dtype:
             found = f"a block of shape {block.shape} {block.dtype}"
-            raise DatasetError(session_id, f"{node.name} {shape} {dtype}: found {found}")
+            raise DatasetError(session_id, f"{name} {shape} {dtype}: found {found}")
         if filled + len(block) <= shape[0]:
             chunks.append(block)
         filled += len(block)
     if filled != shape[0]:
-        raise DatasetError(session_id, f"{node.name}: found {filled} rows, expected {shape[0]}")
+        raise DatasetError(session_id, f"{name}: found {filled} rows, expected {shape[0]}")
     chunks.close()
 
 

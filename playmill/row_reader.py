@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from playmill.fletcher32 import CHECKSUM_BYTES, fletcher32, stored_checksum
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 4 << 20
 """What is held at a time of an array that HDF5 reads."""
 
 

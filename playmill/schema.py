@@ -32,9 +32,10 @@ FEATURE_KEY = re.compile(r"[A-Za-z0-9._-]+")
 FEATURE_ATTRS = ("encoder", "weights_digest", "preprocessing", "precision", "runtime", "parts_key")
 """Attributes that come with the features of one encoder."""
 
-Layout = Literal["features", "images", "labels", "text"]
-"""features, images: fletcher32 alone, for random access; labels: gzip, shuffle and fletcher32;
-text: no filter, as the strings lie elsewhere in the file."""
+Layout = Literal["features", "images", "signals", "labels", "text"]
+"""features, images: fletcher32 alone, for random access; signals: the same, as gzip takes far
+longer than it is worth; labels: gzip, shuffle and fletcher32; text: no filter, as the strings lie
+elsewhere in the file."""
 AttrType = Literal["utf-8", "utf-8 list", "JSON", "int64", "float64"]
 
 FEATURE_CHUNK_ROWS = 64
@@ -169,7 +170,7 @@ ARRAYS: tuple[Array, ...] = (
           meaning="what is special about each frame; names[i] is bit 1 << i",
           attrs=(_names("names of the bits"),)),
     Array(path="/frames/motion", dtype="float16", shape=("N", "V"), unit="see names", optional=True,
-          meaning="how the picture moved against the frame before; NaN: unknown",
+          meaning="how the picture moved against the frame before; NaN: unknown", layout="signals",
           attrs=(_names("dx, dy: fractions of the picture; change: gray"),)),
     Array(path="/frames/image", dtype="uint8", shape=("N", "H", "W", "3"), unit="RGB",
           meaning="the picture, resized", layout="images", optional=True),
@@ -252,8 +253,8 @@ def is_feature_key(key: str) -> bool:
 def hdf5_chunks(array: Array, shape: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
     """Return the HDF5 chunk shape of `array` stored in `shape`; None: contiguous, no filters.
 
-    Feature chunks are about a training window long, a picture is a chunk, label chunks hold about
-    64 KiB. Arrays without elements, and text, have neither chunks nor filters.
+    Feature chunks are about a training window long, a picture is a chunk, chunks of signals and
+    labels hold about 64 KiB. Arrays without elements, and text, have neither chunks nor filters.
     """
     if 0 in shape or array.layout == "text":
         return None

@@ -20,6 +20,7 @@ from playmill.verify.form import stored_arrays
 
 _INFINITY = 0x7C00
 """The bits of an infinite float16."""
+_NEGATIVE_INFINITY = 0xFC00
 
 
 def stored_bytes(dataset: Dataset) -> Iterator[str]:
@@ -30,12 +31,8 @@ def stored_bytes(dataset: Dataset) -> Iterator[str]:
             if node.chunks is not None and not _all_chunks_stored(node):
                 yield f"{path} lacks chunks, or has some without a checksum"
             node[:1], node[-1:]  # by HDF5; the rest is read directly where that can be
-            start = 0
-            for block in RowReader(node).chunks():
-                if problem := _wrong_values(spec, block, start):
-                    yield f"{path} {problem}"
-                    break
-                start += len(block)
+            if problem := _wrong_rows(spec, RowReader(node)):
+                yield f"{path} {problem}"
         except (OSError, RuntimeError, ValueError) as error:
             yield f"{path} is damaged: {error}"
 
@@ -56,11 +53,20 @@ def _all_chunks_stored(node: Any) -> bool:
     return len(found) == len(masks) == expected and not any(masks) and inside
 
 
+def _wrong_rows(spec: schema.Array, reader: RowReader) -> str:
+    """Read every row; return what is wrong with the first ones that are; "" for nothing."""
+    start = 0
+    for block in reader.chunks():
+        if problem := _wrong_values(spec, block, start):
+            return problem
+        start += len(block)
+    return ""
+
+
 def _wrong_values(spec: schema.Array, block: NDArray[Any], start: int) -> str:
     """Return what is wrong with rows `start` and later of an array of float16; "" for nothing."""
     if spec.layout == "features":
-        finite = int(_sizes(block).max(initial=0)) < _INFINITY
-        return "" if finite else "holds values that are not finite"
+        return "" if _is_finite(block) else "holds values that are not finite"
     if spec.path != "/frames/motion" or block.shape[1] != len(COLUMNS):
         return ""
     sizes, change = _sizes(block), block[:, COLUMNS.index("change")]
@@ -75,6 +81,13 @@ def _wrong_values(spec: schema.Array, block: NDArray[Any], start: int) -> str:
         f"of frame {start + int(np.argmax(wrong))} is none: a row is finite, with a change of 0 to"
         f" {MAX_CHANGE}, or NaN as a whole, as the first is"
     )
+
+
+def _is_finite(block: NDArray[np.float16]) -> bool:
+    # Without a copy, which `_sizes` makes. As int16, the bits of what is negative are below all
+    # others and do not count; as uint16, they are above all others and alone count.
+    most, least = block.view(np.int16).max(initial=0), block.view(np.uint16).max(initial=0)
+    return int(most) < _INFINITY and int(least) < _NEGATIVE_INFINITY
 
 
 def _sizes(block: NDArray[np.float16]) -> NDArray[np.uint16]:

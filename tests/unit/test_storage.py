@@ -96,11 +96,12 @@ def test_what_is_written_is_read_back(storage: DataStorage) -> None:
 
 
 def test_features_are_stored_for_random_windows_and_labels_for_size(storage: DataStorage) -> None:
-    path = storage.write(make_content(), features=[make_features()])
+    path = storage.write(make_content(), features=[make_features()], images=make_images())
     with h5py.File(path) as file:
         features, labels = file["/features/encoder-a"], file["/sync/frame"]
         assert (features.chunks, features.compression) == ((64, 24), None)
-        assert features.fletcher32
+        for plain in (features, file["/frames/motion"], file["/frames/image"]):
+            assert (plain.compression, plain.shuffle, plain.fletcher32) == (None, False, True)
         assert (labels.compression, labels.shuffle, labels.fletcher32) == ("gzip", True, True)
 
 

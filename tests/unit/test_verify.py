@@ -274,13 +274,15 @@ def test_changed_text_of_features_is_found(path: Path) -> None:
     assert_found(path, "/features/encoder-a: the text is not the one that was written")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
 def test_a_feature_that_is_not_finite_is_found(path: Path, value: float) -> None:
     change(path, put("/features/encoder-a", (149, 23), value))
     assert verify(path) == ["/features/encoder-a holds values that are not finite"]
 
 
-@pytest.mark.parametrize("name", ["/features/encoder-a", "/frames/image", "/actions/keys"])
+@pytest.mark.parametrize(
+    "name", ["/features/encoder-a", "/frames/image", "/frames/motion", "/actions/keys"]
+)
 def test_a_flipped_bit_in_an_array_is_found(path: Path, name: str) -> None:
     with h5py.File(path) as file:
         chunk = file[name].id.get_chunk_info(0)
