@@ -18,7 +18,6 @@ from playmill.synchronizer import (
     INT64_MAX,
     INT64_MIN,
     Alignment,
-    event_ranges,
     events_until,
     spans,
 )
@@ -187,13 +186,8 @@ def build(frame_us: NDArray[np.int64], events: InputEvents, alignment: Alignment
 
 
 def _locate(frame_us: NDArray[np.int64], events: InputEvents, alignment: Alignment) -> _Frames:
-    begin, end = event_ranges(
-        frame_us,
-        events.timestamp_us,
-        policy=alignment.policy,
-        window_us=alignment.window_us,
-        latency_us=alignment.latency_us,
-    )
+    begin = alignment.begin
+    end = begin + np.diff(alignment.offsets)
     held = events_until(frame_us, events.timestamp_us, latency_us=alignment.latency_us)
     return _Frames(begin=begin, end=end, held=held)
 
