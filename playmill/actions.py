@@ -26,6 +26,7 @@ from playmill.synchronizer import (
 
 _MOVE, _POSITION = KINDS.index("move"), KINDS.index("position")
 _SCROLL, _AXIS = KINDS.index("scroll"), KINDS.index("axis")
+_COUNT_MAX = 2**16 - 1
 _KEYBOARD = DEVICES.index("keyboard")
 _POINTERS = (DEVICES.index("mouse"), DEVICES.index("gamepad"))
 
@@ -108,6 +109,12 @@ class _Columns:
     """(A,)"""
     column_of: NDArray[np.int64]
     """(C,) a column for every code: keys, buttons, and then what has none in /actions."""
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Which columns are those of keys, and of buttons."""
+        num_keys, num_buttons = len(self.key_codes), len(self.button_codes)
+        return {"key": slice(num_keys), "button": slice(num_keys, num_keys + num_buttons)}
 
     @classmethod
     def of(cls, events: InputEvents) -> _Columns:
@@ -239,31 +246,36 @@ class _RowReader:
         begin: NDArray[np.int64],
         held: NDArray[np.int64],
     ) -> dict[str, NDArray[Any]]:
-        """Return what is held, and what was pressed and released, of keys and buttons."""
-        num_frames, num_columns = len(begin), len(self._events.codes)
-        mine = slice(int(np.searchsorted(switches.place, span.start - switches.start)), None)
-        press, stated = switches.press[mine], switches.stated[mine]
-        changed, column = switches.changed[mine], switches.column[mine]
-        self.auto_repeats += int(np.count_nonzero(press & ~changed & ~stated))
-        self.orphan_releases += int(np.count_nonzero(~press & ~changed & ~stated))
-        frame = self._alignment.frame[switches.start : span.stop][switches.place[mine]]
-        changed = changed & (frame >= 0)
-        frame -= frames.start
-        counts = _counts((frame, press, column), changed & ~stated, (num_frames, 2, num_columns))
-        down = switches.down(held, num_columns)
-        down_any = switches.down(begin, num_columns) | (counts[:, 1] > 0)
+        """Return what is held, and what was pressed and released, of keys and buttons.
+
+        Args:
+            switches: of the events from some `start` to the end of `span`.
+            begin, held: (R,) how many of these lie before the span, and have t' <= t[i].
+        """
+        num_columns = len(self._columns.column_of)
+        mine = slice(len(switches.press) - (span.stop - span.start), None)
+        press, column = switches.press[mine], switches.column[mine]
+        changed, stated = switches.changed[mine], switches.stated[mine]
+        idle = (column < num_columns) & ~changed & ~stated
+        self.auto_repeats += int(np.count_nonzero(idle & press))
+        self.orphan_releases += int(np.count_nonzero(idle & ~press))
+        frame = self._alignment.frame[span]
+        assigned = frame >= 0
+        changed = changed & assigned
+        frame = (frame - frames.start) * assigned
+        releases, presses = _counts(
+            frame, press, column, changed & ~stated, (len(begin), num_columns)
+        )
+        down_any = switches.down(begin, num_columns) | (presses > 0)
         by_snapshot = np.flatnonzero(changed & stated & press)
         down_any[frame[by_snapshot], column[by_snapshot]] = 1
+        down = switches.down(held, num_columns)
         rows = {}
-        num_keys, num_buttons = len(self._columns.key_codes), len(self._columns.button_codes)
-        for name, first, stop in (
-            ("key", 0, num_keys),
-            ("button", num_keys, num_keys + num_buttons),
-        ):
-            rows[f"{name}s"] = down[:, first:stop]
-            rows[f"{name}s_any"] = down_any[:, first:stop]
-            rows[f"{name}_presses"] = counts[:, 1, first:stop]
-            rows[f"{name}_releases"] = counts[:, 0, first:stop]
+        for name, its in self._columns.slices.items():
+            rows[f"{name}s"] = down[:, its]
+            rows[f"{name}s_any"] = down_any[:, its]
+            rows[f"{name}_presses"] = presses[:, its]
+            rows[f"{name}_releases"] = releases[:, its]
         return rows
 
     def _mouse(self, frames: slice, span: slice) -> NDArray[np.float32]:
@@ -368,21 +380,28 @@ def _columns(
 
 
 def _counts(
-    cells: tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[Any]],
+    frame: NDArray[np.int64],
+    press: NDArray[np.bool_],
+    column: NDArray[Any],
     counted: NDArray[np.bool_],
-    shape: tuple[int, int, int],
-) -> NDArray[np.int64]:
-    """Return (R, 2, C) how often each column is released and pressed, as far as uint16 can say.
+    shape: tuple[int, int],
+) -> NDArray[np.uint16]:
+    """Return (2, R, C) how often each column is released and pressed, as far as uint16 can say.
 
     Args:
-        cells: frame, whether pressed, and column of each event.
+        frame, press, column: of each event.
         counted: which events count.
-        shape: of the result.
+        shape: (R, C)
     """
-    frame, press, column = cells
-    cell = (frame * 2 + press) * shape[2] + column
-    counts = np.bincount(cell[counted], minlength=shape[0] * shape[1] * shape[2])
-    return np.minimum(counts, np.iinfo(np.uint16).max).reshape(shape)
+    size = shape[0] * shape[1]
+    cell = frame * shape[1]
+    cell += column
+    cell += press * size
+    # A sum of ones, as it costs less than to leave out what does not count.
+    counts = np.bincount(cell, counted, minlength=2 * size)[: 2 * size]
+    if counts.max(initial=0) > _COUNT_MAX:
+        np.minimum(counts, _COUNT_MAX, out=counts)
+    return counts.astype(np.uint16).reshape(2, *shape)
 
 
 def _spans(
@@ -401,7 +420,8 @@ def _spans(
         whole[1:] = span_us[1:, 0] == span_us[:-1, 1]
     else:
         free = spans(around, policy=alignment.policy, window_us=None)
-        cut = (free == (INT64_MIN, INT64_MAX)) | (span_us != free)
-        whole = ~cut.any(axis=1)
+        whole = np.ones(len(around), bool)
+        for side, infinite in enumerate((INT64_MIN, INT64_MAX)):
+            whole &= (free[:, side] != infinite) & (span_us[:, side] == free[:, side])
     mine = slice(before, before + frames.stop - frames.start)
     return span_us[mine], whole[mine]

@@ -16,32 +16,24 @@ _PRESS, _RELEASE, _STATE = (KINDS.index(kind) for kind in ("press", "release", "
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Switches:
-    """The T events of a stretch of the log that say that something went, or is, down or up."""
+    """What the events of a stretch of the log switch. (T,): an item for every event of it."""
 
-    start: int
-    """The event at which the stretch begins."""
-    place: NDArray[np.int64]
-    """(T,) where in the stretch; ascending."""
     column: NDArray[Any]
-    """(T,) unsigned; what went down or up."""
+    """(T,) unsigned; what went, or is, down or up; C for events that switch nothing."""
     press: NDArray[np.bool_]
     """(T,) True: down."""
     stated: NDArray[np.bool_]
     """(T,) by a snapshot of what is held, which is neither press nor release."""
     changed: NDArray[np.bool_]
-    """(T,) it was not so before."""
-    _words: NDArray[np.uint64]
-    """(W, length of the stretch + 1) what is down after so many of its events: bit c of word w is
-    column 64 * w + c."""
+    """(T,) it was not so before; False for events that switch nothing."""
+    words: NDArray[Any]
+    """(W, T+1) unsigned, little-endian; what is down after so many of the events: bit c of word w
+    is column b * w + c, for words of b bits."""
 
     def down(self, count: NDArray[np.int64], num_columns: int) -> NDArray[np.uint8]:
         """Return (R, num_columns) 1 where a column is down after `count` events of the stretch."""
-        octets = self._words[:, count].T.copy().view(np.uint8)
+        octets = self.words[:, count].T.copy().view(np.uint8)
         return np.unpackbits(octets, axis=1, count=num_columns, bitorder="little")
-
-    def words_after(self, count: int) -> NDArray[np.uint64]:
-        """Return (W,) what is down after `count` events, for the stretch that begins there."""
-        return self._words[:, count]
 
 
 class SwitchReader:
@@ -54,53 +46,44 @@ class SwitchReader:
 
     def __init__(self, events: InputEvents, column_of: NDArray[np.int64]) -> None:
         self._events = events
-        self._num_columns = len(column_of)
-        # numpy sorts 8 and 16 bits by counting, several times as fast.
-        self._column_of = column_of.astype(np.min_scalar_type(len(column_of)))
-        # (W, C) the bit of each column in each word; none but in its own.
-        words, bits = np.divmod(np.arange(len(column_of)), 64)
-        self._bits = np.zeros((len(column_of) // 64 + 1, len(column_of)), "<u8")
-        self._bits[words, np.arange(len(column_of))] = np.uint64(1) << bits.astype(np.uint64)
-        self._last: Switches | None = None
+        self._none = num_columns = len(column_of)
+        # numpy sorts 8 and 16 bits by counting, several times as fast. Code -1 is the last.
+        self._column_of = np.append(column_of, self._none).astype(np.min_scalar_type(num_columns))
+        # (W, C+1) the bit of each column in each word.
+        word = np.min_scalar_type(2 ** min(num_columns, 64) - 1).newbyteorder("<")
+        words, bits = np.divmod(np.arange(num_columns), 8 * word.itemsize)
+        self._bits = np.zeros((max(words, default=0) + 1, num_columns + 1), word)
+        self._bits[words, np.arange(num_columns)] = word.type(1) << bits.astype(word)
+        self._start, self._words = 0, np.zeros((len(self._bits), 1), word)
+        """What is down after so many events, from `_start` on."""
 
     def read(self, start: int, stop: int) -> Switches:
         """Return the switches among events[start:stop].
 
         `start` is 0 at first, and then lies in the stretch that was read last, or at its end.
         """
-        kind, code = self._events.kind[start:stop], self._events.code[start:stop]
-        place = np.flatnonzero(switching(kind) & (code >= 0))
-        kind, column = kind[place], self._column_of[code[place]]
-        stated = kind == _STATE
-        press = kind == _PRESS
+        kind = self._events.kind[start:stop]
+        column = self._column_of.take(self._events.code[start:stop])
+        column[~switching(kind)] = self._none
+        stated, press = (kind == _STATE) & (column < self._none), kind == _PRESS
+        press &= column < self._none
         if bool(stated.any()):
-            press |= stated & (self._events.value[start:stop][place, 0] != 0)
-        words = np.zeros((len(self._bits), stop - start + 1), "<u8")
-        if self._last is not None:
-            words[:, 0] = self._last.words_after(start - self._last.start)
-        changed = _changed(column, press, self._unpacked(words[:, 0]))
+            press |= stated & (self._events.value[start:stop, 0] != 0)
+        down = self._words[:, start - self._start]
+        changed = _changed(column, press, (down[:, np.newaxis] & self._bits).any(axis=0))
+        words = np.empty((len(down), stop - start + 1), down.dtype)
+        words[:, 0] = down
         for word, bits in zip(words, self._bits, strict=True):
-            word[place + 1] = np.where(changed, bits[column], np.uint64(0))
+            np.multiply(bits.take(column), changed, out=word[1:])
             np.bitwise_xor.accumulate(word, out=word)
-        self._last = Switches(
-            start=start,
-            place=place,
-            column=column,
-            press=press,
-            stated=stated,
-            changed=changed,
-            _words=words,
-        )
-        return self._last
-
-    def _unpacked(self, words: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        return (words[:, np.newaxis] & self._bits).any(axis=0)
+        self._start, self._words = start, words
+        return Switches(column=column, press=press, stated=stated, changed=changed, words=words)
 
 
 def _changed(
     column: NDArray[Any], press: NDArray[np.bool_], down: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Return (T,) whether each is not what its column's last one was, or at first what `down` is.
+    """Return (T,) whether each event says something else than its column's last one.
 
     Args:
         column, press: `Switches.column` and `press`.
@@ -108,7 +91,7 @@ def _changed(
     """
     order = np.argsort(column, kind="stable")
     sizes = np.bincount(column, minlength=len(down))
-    after = press[order]
+    after = press.take(order)
     before = np.empty_like(after)
     before[1:] = after[:-1]
     before[(np.cumsum(sizes) - sizes)[sizes > 0]] = down[sizes > 0]

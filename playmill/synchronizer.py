@@ -22,7 +22,7 @@ _UINT64_MAX = 2**64 - 1
 BLOCK_EVENTS = 1 << 15
 """Events that are worked on at a time. What is made of them stays in the processor's cache, from
 the first step to the last."""
-BLOCK_CELLS = 1 << 16
+BLOCK_CELLS = 1 << 17
 """Numbers of frames that are worked on at a time."""
 
 Bounds = tuple[NDArray[np.uint64], NDArray[np.uint64]]
@@ -212,11 +212,12 @@ def _owners(
 
     Args:
         first: the first frame that they may have.
-        begin, end: where the events of it and of those after it begin and end; clipped.
+        begin, end: where the events of it and of those after it begin and end. The first may have
+            begun before these events, the last may end after them.
     """
     edges = np.empty(2 * len(begin) + 2, np.int64)
     edges[0], edges[1:-1:2], edges[2:-1:2], edges[-1] = 0, begin, end, num_events
-    np.minimum(np.maximum(edges, 0, out=edges), num_events, out=edges)
+    edges[1], edges[-2] = max(edges[1], 0), min(edges[-2], num_events)
     labels = np.full(len(edges) - 1, -1)  # what lies between a span and the next has no frame
     labels[1::2] = np.arange(first, first + len(begin))
     return np.repeat(labels, edges[1:] - edges[:-1])
@@ -235,7 +236,9 @@ def spans(
         that no earlier frame has.
     """
     bounds = _bounds(frame_us, policy=policy, window_us=window_us, shift=2**63)
-    flipped = np.column_stack(bounds) ^ np.uint64(2**63)
+    flipped = np.empty((len(frame_us), 2), np.uint64)
+    for side, bound in enumerate(bounds):
+        np.bitwise_xor(bound, np.uint64(2**63), out=flipped[:, side])
     return flipped.view(np.int64)
 
 
@@ -275,8 +278,11 @@ def _moved(times: NDArray[np.int64], offset: int) -> NDArray[np.uint64]:
         return np.zeros(len(times), np.uint64)
     if high < INT64_MIN:
         return np.full(len(times), _UINT64_MAX, np.uint64)
-    clipped = np.clip(times, max(low, INT64_MIN), min(high, INT64_MAX))
-    return clipped.view(np.uint64) + np.uint64(offset % 2**64)
+    if low > INT64_MIN:
+        times = np.maximum(times, low)
+    if high < INT64_MAX:
+        times = np.minimum(times, high)
+    return times.view(np.uint64) + np.uint64(offset % 2**64)
 
 
 def _bounds(
