@@ -70,7 +70,8 @@ class SwitchReader:
         if bool(stated.any()):
             press |= stated & (self._events.value[start:stop, 0] != 0)
         down = self._words[:, start - self._start]
-        changed = _changed(column, press, (down[:, np.newaxis] & self._bits).any(axis=0))
+        is_down = np.asarray((down[:, np.newaxis] & self._bits).any(axis=0))
+        changed = _changed(column, press, is_down)
         words = np.empty((len(down), stop - start + 1), down.dtype)
         words[:, 0] = down
         for word, bits in zip(words, self._bits, strict=True):
