@@ -19,10 +19,10 @@ from playmill.config import LINE_POLICY, POLICIES, Policy
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 """In a span: minus and plus infinity. INT64_MIN is no event time; INT64_MAX is a good one."""
 _UINT64_MAX = 2**64 - 1
-BLOCK_EVENTS = 1 << 15
+BLOCK_EVENTS = 1 << 16
 """Events that are worked on at a time. What is made of them stays in the processor's cache, from
 the first step to the last."""
-BLOCK_CELLS = 1 << 17
+BLOCK_CELLS = 1 << 18
 """Numbers of frames that are worked on at a time."""
 
 Bounds = tuple[NDArray[np.uint64], NDArray[np.uint64]]
