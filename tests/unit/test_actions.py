@@ -436,6 +436,8 @@ class TestShapes:
     def test_no_frames_and_no_events_are_fine(self, policy) -> None:
         assert build([], InputEvents.none(), policy, 5).keys.shape == (0, 0)
         assert build([], log_of([key(0, "press")]), policy, 5).keys.shape == (0, 1)
+        axis = log_of([(0, "gamepad", "axis", "x", (1, 0))])
+        assert build([], axis, policy, 5).axes.shape == (0, 1)
         empty = build([1, 2], InputEvents.none(), policy, 5)
         assert (empty.keys.shape, empty.axes.shape, empty.mouse.shape) == ((2, 0), (2, 0), (2, 2))
         assert build([1], log_of([key(0, "press")]), policy, 5).keys.shape == (1, 1)
