@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 
 from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents
 from playmill.inputs.w3c import w3c_code
+from playmill.switches import Switches, SwitchReader, switching, unknown_until
 from playmill.synchronizer import (
     INT64_MAX,
     INT64_MIN,
     Alignment,
-    event_ranges,
+    blocks,
     events_until,
     spans,
 )
 
-_PRESS, _RELEASE, _STATE = (KINDS.index(kind) for kind in ("press", "release", "state"))
-_POSITION = KINDS.index("position")
-_MOVE, _SCROLL, _AXIS = KINDS.index("move"), KINDS.index("scroll"), KINDS.index("axis")
+_MOVE, _POSITION = KINDS.index("move"), KINDS.index("position")
+_SCROLL, _AXIS = KINDS.index("scroll"), KINDS.index("axis")
+_COUNT_MAX = 2**16 - 1
 _KEYBOARD = DEVICES.index("keyboard")
 _POINTERS = (DEVICES.index("mouse"), DEVICES.index("gamepad"))
 
@@ -92,42 +93,48 @@ class Actions:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Frames:
-    """Where each frame stands in the list of events. All (N,) int64, ascending."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Columns:
+    """What has columns in /actions."""
 
-    begin: NDArray[np.int64]
-    """How many events lie before the span."""
-    end: NDArray[np.int64]
-    """How many lie before its end."""
-    held: NDArray[np.int64]
-    """How many have t' <= t[i]."""
+    key_codes: NDArray[np.int64]
+    """(K,) codes of keyboards."""
+    button_codes: NDArray[np.int64]
+    """(B,)"""
+    button_names: tuple[str, ...]
+    """(B,)"""
+    axis_codes: NDArray[np.int64]
+    """(A,)"""
+    axis_names: tuple[str, ...]
+    """(A,)"""
+    column_of: NDArray[np.int64]
+    """(C,) a column for every code: keys, buttons, and then what has none in /actions."""
 
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Which columns are those of keys, and of buttons."""
+        num_keys, num_buttons = len(self.key_codes), len(self.button_codes)
+        return {"key": slice(num_keys), "button": slice(num_keys, num_keys + num_buttons)}
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Changes:
-    """The presses and releases of one code that change something, by time. All (T,)."""
-
-    press: NDArray[np.bool_]
-    """True: from up to down."""
-    frame: NDArray[np.int64]
-    """Frame that it is counted in, -1 where none; snapshots are counted in none."""
-    assigned: NDArray[np.int64]
-    """Frame that it is assigned to, -1 where none."""
-    shown_any: NDArray[np.int32]
-    """First frame whose span begins after it; N where none does."""
-    shown_held: NDArray[np.int32]
-    """First frame with t[i] >= t'; N where there is none."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Table:
-    """The four arrays of keys, or of buttons."""
-
-    held: NDArray[np.uint8]
-    any: NDArray[np.uint8]
-    presses: NDArray[np.uint16]
-    releases: NDArray[np.uint16]
+    @classmethod
+    def of(cls, events: InputEvents) -> _Columns:
+        """Return the columns that the codes of a log need."""
+        is_axis, is_button = _roles(events)
+        key_codes = np.flatnonzero(events.code_device == _KEYBOARD)
+        button_codes, button_names = _columns(events, is_button)
+        axis_codes, axis_names = _columns(events, is_axis)
+        shown = np.append(key_codes, button_codes)
+        others = np.setdiff1d(np.arange(len(events.codes)), shown)
+        column_of = np.empty(len(events.codes), np.int64)
+        column_of[np.append(shown, others)] = np.arange(len(events.codes))
+        return cls(
+            key_codes=key_codes,
+            button_codes=button_codes,
+            button_names=button_names,
+            axis_codes=axis_codes,
+            axis_names=axis_names,
+            column_of=column_of,
+        )
 
 
 def build(frame_us: NDArray[np.int64], events: InputEvents, alignment: Alignment) -> Actions:
@@ -140,62 +147,183 @@ def build(frame_us: NDArray[np.int64], events: InputEvents, alignment: Alignment
     """
     if alignment.frame.shape != (len(events),) or alignment.offsets.shape != (len(frame_us) + 1,):
         raise ValueError(f"{alignment=} is not that of {len(frame_us)} frames and {events!r}")
-    frames = _locate(frame_us, events, alignment)
-    switches = _Switches(events, alignment, frames)
-    is_axis, is_button = _roles(events)
-    key_codes = np.flatnonzero(events.code_device == _KEYBOARD)
-    button_codes, button_names = _columns(events, is_button)
-    axis_codes, axis_names = _columns(events, is_axis)
-    keys = _empty_table(len(frame_us), len(key_codes))
-    buttons = _empty_table(len(frame_us), len(button_codes))
-    columns = {int(code): (keys, column) for column, code in enumerate(key_codes)}
-    columns |= {int(code): (buttons, column) for column, code in enumerate(button_codes)}
-    for code in range(len(events.codes)):
-        changes = switches.changes(code)
-        if code in columns:
-            _fill(*columns[code], changes)
-    key_names = tuple(events.codes[code] for code in key_codes)
-    span_us = spans(frame_us, policy=alignment.policy, window_us=alignment.window_us)
-    known = np.minimum(frames.begin, frames.held) >= switches.unknown_until
+    columns = _Columns.of(events)
     mask_names, masks = _masks(frame_us, events, alignment.latency_us)
+    arrays = _empty_arrays(len(frame_us), columns)
+    reader = _RowReader(frame_us, events, alignment, columns)
+    for frames, span in blocks(alignment.begin, len(events), columns=2 * len(events.codes) + 8):
+        for name, rows in reader.read(frames, span).items():
+            arrays[name][frames] = rows
     if "unknown" in mask_names:
-        known &= masks[:, mask_names.index("unknown")] == 0
+        arrays["valid"] &= masks[:, mask_names.index("unknown")] ^ 1
     return Actions(
-        key_names=key_names,
-        w3c_codes=_w3c_codes(events, key_codes),
-        keys=keys.held,
-        keys_any=keys.any,
-        key_presses=keys.presses,
-        key_releases=keys.releases,
-        button_names=button_names,
-        buttons=buttons.held,
-        buttons_any=buttons.any,
-        button_presses=buttons.presses,
-        button_releases=buttons.releases,
-        mouse=_mouse(events, alignment),
+        key_names=tuple(events.codes[code] for code in columns.key_codes),
+        w3c_codes=_w3c_codes(events, columns.key_codes),
+        button_names=columns.button_names,
         mouse_unit=events.mouse_unit,
-        scroll=_sums(events, alignment, _SCROLL),
-        axis_names=axis_names,
-        axes=_last_values(events, axis_codes, frames.end),
+        axis_names=columns.axis_names,
         mask_names=mask_names,
         masks=masks,
-        span_us=span_us,
-        valid=(_whole(frame_us, span_us, alignment) & known).astype(np.uint8),
-        auto_repeats=switches.auto_repeats,
-        orphan_releases=switches.orphan_releases,
+        auto_repeats=reader.auto_repeats,
+        orphan_releases=reader.orphan_releases,
+        **arrays,
     )
 
 
-def _locate(frame_us: NDArray[np.int64], events: InputEvents, alignment: Alignment) -> _Frames:
-    begin, end = event_ranges(
-        frame_us,
-        events.timestamp_us,
-        policy=alignment.policy,
-        window_us=alignment.window_us,
-        latency_us=alignment.latency_us,
-    )
-    held = events_until(frame_us, events.timestamp_us, latency_us=alignment.latency_us)
-    return _Frames(begin=begin, end=end, held=held)
+def _empty_arrays(num_frames: int, columns: _Columns) -> dict[str, Any]:
+    """Return the arrays that `_RowReader` fills."""
+    arrays: dict[str, Any] = {
+        "mouse": np.empty((num_frames, 2), np.float32),
+        "scroll": np.empty((num_frames, 2), np.float32),
+        "axes": np.empty((num_frames, len(columns.axis_codes)), np.float32),
+        "span_us": np.empty((num_frames, 2), np.int64),
+        "valid": np.empty(num_frames, np.uint8),
+    }
+    for name, codes in (("key", columns.key_codes), ("button", columns.button_codes)):
+        shape = (num_frames, len(codes))
+        arrays[f"{name}s"] = np.empty(shape, np.uint8)
+        arrays[f"{name}s_any"] = np.empty(shape, np.uint8)
+        arrays[f"{name}_presses"] = np.empty(shape, np.uint16)
+        arrays[f"{name}_releases"] = np.empty(shape, np.uint16)
+    return arrays
+
+
+class _RowReader:
+    """Computes the rows of /actions, block by block, so that what is worked on stays small."""
+
+    def __init__(
+        self,
+        frame_us: NDArray[np.int64],
+        events: InputEvents,
+        alignment: Alignment,
+        columns: _Columns,
+    ) -> None:
+        self._frame_us, self._events, self._alignment = frame_us, events, alignment
+        self._columns = columns
+        self._switches = SwitchReader(events, columns.column_of)
+        self._unknown_until = unknown_until(events)
+        self._has_moves = bool((events.kind == _MOVE).any())
+        self._position: NDArray[np.float32] | None = None
+        """(2,) where the pointer was last."""
+        self._axes = np.zeros(len(columns.axis_codes), np.float32)
+        """What each axis was last."""
+        self.auto_repeats = self.orphan_releases = 0
+        """Counts of what changed nothing, so far."""
+
+    def read(self, frames: slice, span: slice) -> dict[str, NDArray[Any]]:
+        """Return rows of arrays, name -> (R, ...), of some type that the array's can hold.
+
+        Args:
+            frames, span: the next of `synchronizer.blocks`.
+        """
+        begin = self._alignment.begin[frames]
+        start = span.start
+        if len(begin):  # what is held at a frame may be from before its span
+            start = min(start, int(self._events_until(slice(frames.start, frames.start + 1))[0]))
+        held = start + self._events_until(frames, slice(start, span.stop))
+        switches = self._switches.read(start, span.stop)
+        rows = self._states(switches, frames, span, begin - start, held - start)
+        rows["mouse"] = self._mouse(frames, span)
+        rows["scroll"] = self._sums(_SCROLL, self._events.value[span], frames, span)
+        rows["axes"] = self._axis_values(frames, span)
+        rows["span_us"], whole = _spans(self._frame_us, frames, self._alignment)
+        rows["valid"] = whole & (np.minimum(begin, held) >= self._unknown_until)
+        return rows
+
+    def _events_until(self, frames: slice, span: slice = slice(None)) -> NDArray[np.int64]:
+        """Return (R,) how many events of `span` have t' <= t[i]."""
+        return events_until(
+            self._frame_us[frames],
+            self._events.timestamp_us[span],
+            latency_us=self._alignment.latency_us,
+        )
+
+    def _states(
+        self,
+        switches: Switches,
+        frames: slice,
+        span: slice,
+        begin: NDArray[np.int64],
+        held: NDArray[np.int64],
+    ) -> dict[str, NDArray[Any]]:
+        """Return what is held, and what was pressed and released, of keys and buttons.
+
+        Args:
+            switches: of the events from some `start` to the end of `span`.
+            begin, held: (R,) how many of these lie before the span, and have t' <= t[i].
+        """
+        num_columns = len(self._columns.column_of)
+        mine = slice(len(switches.press) - (span.stop - span.start), None)
+        press, column = switches.press[mine], switches.column[mine]
+        changed, stated = switches.changed[mine], switches.stated[mine]
+        idle = (column < num_columns) & ~changed & ~stated
+        self.auto_repeats += int(np.count_nonzero(idle & press))
+        self.orphan_releases += int(np.count_nonzero(idle & ~press))
+        frame = self._alignment.frame[span]
+        assigned = frame >= 0
+        changed = changed & assigned
+        frame = (frame - frames.start) * assigned
+        releases, presses = _counts(
+            frame, press, column, changed & ~stated, (len(begin), num_columns)
+        )
+        down_any = switches.down(begin, num_columns) | (presses > 0)
+        by_snapshot = np.flatnonzero(changed & stated & press)
+        down_any[frame[by_snapshot], column[by_snapshot]] = 1
+        down = switches.down(held, num_columns)
+        rows = {}
+        for name, its in self._columns.slices.items():
+            rows[f"{name}s"] = down[:, its]
+            rows[f"{name}s_any"] = down_any[:, its]
+            rows[f"{name}_presses"] = presses[:, its]
+            rows[f"{name}_releases"] = releases[:, its]
+        return rows
+
+    def _mouse(self, frames: slice, span: slice) -> NDArray[np.float32]:
+        """Return (R, 2) the sum of each frame's moves.
+
+        A log that knows only where the pointer was has a move at every position but the first: the
+        way from the one before.
+        """
+        value = self._events.value[span]
+        if self._has_moves:
+            return self._sums(_MOVE, value, frames, span)
+        at = np.flatnonzero(self._events.kind[span] == _POSITION)
+        if not len(at):
+            return np.zeros((frames.stop - frames.start, 2), np.float32)
+        ways = np.zeros(value.shape, np.float64)
+        ways[at[1:]] = np.diff(value[at].astype(np.float64), axis=0)
+        if self._position is not None:
+            ways[at[0]] = value[at[0]].astype(np.float64) - self._position
+        self._position = value[at[-1]]
+        return self._sums(_POSITION, ways, frames, span)
+
+    def _sums(
+        self, kind: int, value: NDArray[Any], frames: slice, span: slice
+    ) -> NDArray[np.float32]:
+        """Return (R, 2) the sum of the values of each frame's events of one kind."""
+        num_frames = frames.stop - frames.start
+        chosen = np.flatnonzero(self._events.kind[span] == kind)
+        frame = self._alignment.frame[span][chosen]
+        chosen, frame = chosen[frame >= 0], frame[frame >= 0] - frames.start
+        if not len(chosen):
+            return np.zeros((num_frames, 2), np.float32)
+        sums = [np.bincount(frame, value[chosen, axis], minlength=num_frames) for axis in (0, 1)]
+        return np.column_stack(sums).astype(np.float32)
+
+    def _axis_values(self, frames: slice, span: slice) -> NDArray[np.float32]:
+        """Return (R, A) the last value of each axis before the end of the span; 0 before any."""
+        ends = self._alignment.begin[frames] + np.diff(
+            self._alignment.offsets[frames.start : frames.stop + 1]
+        )
+        axes = np.zeros((len(ends), len(self._axes)), np.float32)
+        code = self._events.code[span]
+        is_axis = self._events.kind[span] == _AXIS
+        for column, wanted in enumerate(self._columns.axis_codes):
+            mine = np.flatnonzero(is_axis & (code == wanted))
+            values = np.append(self._axes[column], self._events.value[span][mine, 0])
+            axes[:, column] = values[np.searchsorted(mine, ends - span.start)]
+            self._axes[column] = values[-1]
+        return axes
 
 
 def _w3c_codes(events: InputEvents, key_codes: NDArray[np.int64]) -> tuple[str, ...]:
@@ -229,18 +357,13 @@ def _roles(events: InputEvents) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     A code is what its events make of it, which can be both; without events it is a button.
     """
     pointer = np.isin(events.code_device, _POINTERS)
-    coded = events.code >= 0
-    axis = np.zeros(len(events.codes), bool)
-    axis[events.code[coded & (events.kind == _AXIS)]] = True
-    switch = np.zeros(len(events.codes), bool)
-    switch[events.code[coded & _switching(events)]] = True
+    axis, switch = np.zeros((2, len(events.codes)), bool)
+    is_axis = events.kind == _AXIS
+    if bool(is_axis.any()):
+        coded = events.code >= 0
+        axis[events.code[coded & is_axis]] = True
+        switch[events.code[coded & switching(events.kind)]] = True
     return pointer & axis, pointer & (switch | ~axis)
-
-
-def _switching(events: InputEvents) -> NDArray[np.bool_]:
-    """Return (M,) whether an event says that something went, or is, down or up."""
-    switches: NDArray[np.bool_] = (events.kind <= _RELEASE) | (events.kind == _STATE)
-    return switches
 
 
 def _columns(
@@ -256,140 +379,49 @@ def _columns(
     return codes[order], tuple(names[place] for place in order)
 
 
-class _Switches:
-    """Presses and releases, code by code, so that what is worked on stays small."""
-
-    def __init__(self, events: InputEvents, alignment: Alignment, frames: _Frames) -> None:
-        self._events, self._alignment = events, alignment
-        places = np.flatnonzero(_switching(events) & (events.code >= 0))
-        # numpy sorts 8 and 16 bits by counting, several times as fast.
-        code = events.code[places].astype(np.min_scalar_type(len(events.codes)))
-        self._places = places[np.argsort(code, kind="stable")]
-        self._edges = np.append(0, np.cumsum(np.bincount(code, minlength=len(events.codes))))
-        self._shown_any = _shown(frames.begin, len(events))
-        self._shown_held = _shown(frames.held, len(events))
-        self.auto_repeats = self.orphan_releases = self.unknown_until = 0
-        """Counts of what changed nothing; after how many events all state is known. Complete
-        once `changes` was called for every code."""
-
-    def changes(self, code: int) -> _Changes:
-        """Find what changed; count what did not."""
-        places = self._places[self._edges[code] : self._edges[code + 1]]
-        kind = self._events.kind[places]
-        stated = kind == _STATE  # by a snapshot of what is held
-        press = (kind == _PRESS) | (stated & (self._events.value[places, 0] != 0))
-        down = np.zeros(len(places), bool)  # before the event
-        down[1:] = press[:-1]
-        if len(places) and not press[0] and not stated[0]:
-            # A first event that is a release says that the key was down when logging began.
-            self.unknown_until = max(self.unknown_until, int(places[0]) + 1)
-        self.auto_repeats += int(np.count_nonzero(press & down & ~stated))
-        self.orphan_releases += int(np.count_nonzero(~press & ~down & ~stated))
-        changed = press != down
-        event = places[changed]
-        return _Changes(
-            press=press[changed],
-            frame=np.where(stated[changed], -1, self._alignment.frame[event]),
-            assigned=self._alignment.frame[event],
-            shown_any=self._shown_any[event],
-            shown_held=self._shown_held[event],
-        )
-
-
-def _shown(before: NDArray[np.int64], num_events: int) -> NDArray[np.int32]:
-    """Return (M,) the first frame with more events than that `before` it; N where there is none."""
-    frames = np.arange(len(before) + 1, dtype=np.int32)
-    return np.repeat(frames, np.diff(before, prepend=0, append=num_events))
-
-
-def _empty_table(num_frames: int, num_columns: int) -> _Table:
-    shape = (num_frames, num_columns)
-    return _Table(
-        held=np.zeros(shape, np.uint8),
-        any=np.zeros(shape, np.uint8),
-        presses=np.zeros(shape, np.uint16),
-        releases=np.zeros(shape, np.uint16),
-    )
-
-
-def _fill(table: _Table, column: int, changes: _Changes) -> None:
-    num_frames = len(table.held)
-    releases, presses = _counts(changes.frame, changes.press, num_frames)
-    table.releases[:, column] = releases
-    table.presses[:, column] = presses
-    table.held[:, column] = _down(changes.shown_held, num_frames)
-    table.any[:, column] = _down(changes.shown_any, num_frames)
-    down = changes.assigned[changes.press]
-    table.any[down[down >= 0], column] = 1
-
-
 def _counts(
-    frame: NDArray[np.int64], press: NDArray[np.bool_], num_frames: int
-) -> NDArray[np.int64]:
-    """Return (2, N) how often each frame is released and pressed, as far as uint16 can say."""
-    counts = np.bincount(2 * (frame + 1) + press, minlength=2 * (num_frames + 1))
-    return np.minimum(counts.reshape(-1, 2)[1:].T, np.iinfo(np.uint16).max)
-
-
-def _down(shown: NDArray[np.int32], num_frames: int) -> NDArray[np.uint8]:
-    """Return (N,) 1 where an odd number of changes has been shown: they go down, up, down, ..."""
-    changes = np.bincount(shown, minlength=num_frames + 1)[:num_frames]
-    return np.cumsum(changes, dtype=np.uint8) & np.uint8(1)  # an overflow leaves odd odd
-
-
-def _sums(
-    events: InputEvents, alignment: Alignment, kind: int, value: NDArray[Any] | None = None
-) -> NDArray[np.float32]:
-    """Return (N, 2) the sum of the values of each frame's events of one kind.
+    frame: NDArray[np.int64],
+    press: NDArray[np.bool_],
+    column: NDArray[Any],
+    counted: NDArray[np.bool_],
+    shape: tuple[int, int],
+) -> NDArray[np.uint16]:
+    """Return (2, R, C) how often each column is released and pressed, as far as uint16 can say.
 
     Args:
-        value: (M, 2) in place of `events.value`.
+        frame, press, column: of each event.
+        counted: which events count.
+        shape: (R, C)
     """
-    value = events.value if value is None else value
-    num_frames = len(alignment.offsets) - 1
-    chosen = np.flatnonzero((events.kind == kind) & (alignment.frame >= 0))
-    frame = alignment.frame[chosen]
-    sums = [np.bincount(frame, value[chosen, axis], minlength=num_frames) for axis in (0, 1)]
-    return np.column_stack(sums).astype(np.float32)
+    size = shape[0] * shape[1]
+    cell = frame * shape[1]
+    cell += column
+    cell += press * size
+    # A sum of ones, as it costs less than to leave out what does not count.
+    counts = np.bincount(cell, counted, minlength=2 * size)[: 2 * size]
+    if counts.max(initial=0) > _COUNT_MAX:
+        np.minimum(counts, _COUNT_MAX, out=counts)
+    return counts.astype(np.uint16).reshape(2, *shape)
 
 
-def _mouse(events: InputEvents, alignment: Alignment) -> NDArray[np.float32]:
-    """Return (N, 2) the sum of each frame's moves.
+def _spans(
+    frame_us: NDArray[np.int64], frames: slice, alignment: Alignment
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return (R, 2) the frames' spans, and (R,) whether each is whole.
 
-    A log that knows only where the pointer was has a move at every position but the first: the way
-    from the one before.
+    It is if a neighbour on each needed side would leave it no less.
     """
-    if bool((events.kind == _MOVE).any()):
-        return _sums(events, alignment, _MOVE)
-    at = np.flatnonzero(events.kind == _POSITION)
-    ways = np.zeros(events.value.shape, np.float64)
-    ways[at[1:]] = np.diff(events.value[at].astype(np.float64), axis=0)
-    return _sums(events, alignment, _POSITION, ways)
-
-
-def _last_values(
-    events: InputEvents, codes: NDArray[np.int64], end: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Return (N, A) the last value of each axis among the first `end` events; 0 before any."""
-    axes = np.zeros((len(end), len(codes)), np.float32)
-    for column, code in enumerate(codes):
-        mine = np.flatnonzero((events.kind == _AXIS) & (events.code == code))
-        values = np.concatenate([np.zeros(1, np.float32), events.value[mine, 0]])
-        axes[:, column] = values[np.searchsorted(mine, end)]
-    return axes
-
-
-def _whole(
-    frame_us: NDArray[np.int64], span_us: NDArray[np.int64], alignment: Alignment
-) -> NDArray[np.bool_]:
-    """Return (N,) whether the span is all that a neighbour on each needed side would leave it."""
+    before = min(frames.start, 1)
+    around = frame_us[frames.start - before : frames.stop + 1]  # bounds are neighbours' affair
+    span_us = spans(around, policy=alignment.policy, window_us=alignment.window_us)
     if alignment.policy == "window":
         # A span always ends a window after its frame, and begins where the last one ended.
-        joined = np.zeros(len(frame_us), bool)
-        joined[1:] = span_us[1:, 0] == span_us[:-1, 1]
-        return joined
-    free = spans(frame_us, policy=alignment.policy, window_us=None)
-    whole = np.ones(len(frame_us), bool)
-    for side, infinite in enumerate((INT64_MIN, INT64_MAX)):
-        whole &= (free[:, side] != infinite) & (span_us[:, side] == free[:, side])
-    return whole
+        whole = np.zeros(len(around), bool)
+        whole[1:] = span_us[1:, 0] == span_us[:-1, 1]
+    else:
+        free = spans(around, policy=alignment.policy, window_us=None)
+        whole = np.ones(len(around), bool)
+        for side, infinite in enumerate((INT64_MIN, INT64_MAX)):
+            whole &= (free[:, side] != infinite) & (span_us[:, side] == free[:, side])
+    mine = slice(before, before + frames.stop - frames.start)
+    return span_us[mine], whole[mine]

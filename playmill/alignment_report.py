@@ -17,7 +17,7 @@ from playmill.conservation import audit, holds
 from playmill.inputs.events import InputEvents
 from playmill.schema import frame_flag
 from playmill.spread import median_us, spread_ms
-from playmill.synchronizer import INT64_MAX, Alignment, event_ranges, events_until
+from playmill.synchronizer import INT64_MAX, Alignment, events_before, events_until
 
 UNASSIGNED_WHY = ("before_first_frame", "after_last_frame", "in_gap", "beyond_window")
 """Why an event has no frame, in the order of asking."""
@@ -90,9 +90,7 @@ def _places(
     """Return (M,) how many frames have t[i] <= t', and (M,) whether t[0] <= t' <= t[-1]."""
     latency_us = alignment.latency_us
     event = np.arange(len(events))
-    earlier, _ = event_ranges(
-        frame_us, events.timestamp_us, policy="following", window_us=None, latency_us=latency_us
-    )
+    earlier = events_before(frame_us, events.timestamp_us, latency_us=latency_us)
     passed = np.searchsorted(earlier, event, side="right")
     until_last = events_until(frame_us[-1:], events.timestamp_us, latency_us=latency_us)
     return passed, (passed > 0) & (event < until_last.sum())

@@ -7,7 +7,7 @@ ascend with the frames, so that assignment is two searches. docs/time-and-sync.m
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, SupportsIndex
 
@@ -19,8 +19,14 @@ from playmill.config import LINE_POLICY, POLICIES, Policy
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 """In a span: minus and plus infinity. INT64_MIN is no event time; INT64_MAX is a good one."""
 _UINT64_MAX = 2**64 - 1
+BLOCK_EVENTS = 1 << 16
+"""Events that are worked on at a time. What is made of them stays in the processor's cache, from
+the first step to the last."""
+BLOCK_CELLS = 1 << 18
+"""Numbers of frames that are worked on at a time."""
 
 Bounds = tuple[NDArray[np.uint64], NDArray[np.uint64]]
+_Places = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -33,6 +39,8 @@ class Alignment:
     """(N+1,) events[offsets[i]:offsets[i+1]] are frame i's events."""
     events: NDArray[np.int64]
     """(K,) indices of the assigned events, by frame and then in time order."""
+    begin: NDArray[np.int64]
+    """(N,) how many events lie before frame i's span; ascending."""
     policy: Policy
     """The rule."""
     window_us: int | None
@@ -92,57 +100,127 @@ def align(
         ValueError: unknown policy, times that do not ascend, a negative window, "window" without
             a window.
     """
-    order = None
-    if bool((event_us[1:] < event_us[:-1]).any()):
-        order = time_order(event_us)
-        event_us = event_us[order]
-    start, stop = event_ranges(
-        frame_us, event_us, policy=policy, window_us=window_us, latency_us=latency_us
-    )
-    counts = stop - start
-    offsets = np.zeros(len(frame_us) + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    frame = _owners(start, counts, len(event_us))
-    events = np.flatnonzero(frame >= 0)
-    if order is not None:
-        events = order[events]
-        sorted_frame, frame = frame, np.empty_like(frame)
-        frame[order] = sorted_frame
+    start, stop = _bounds(frame_us, policy=policy, window_us=window_us, shift=_KEY - latency_us)
+    alone = stop != np.append(start[1:], _UINT64_MAX)  # most spans end where the next begins
+    num_frames, num_events = len(frame_us), len(event_us)
+    begin = np.full(num_frames + 1, num_events)
+    end = np.full(num_frames, num_events)
+    frame, events = np.empty(num_events, np.int64), np.empty(num_events, np.int64)
+    assigned = done = begun = ended = 0
+    for places, times in _ascending(event_us):
+        reach = _moved(times[-1:], _KEY)[0]
+        known, begun = begun, int(np.searchsorted(start, reach, side="right"))
+        begin[known:begun] = done + _before(times, start[known:begun])
+        end[ended:begun] = begin[ended + 1 : begun + 1]
+        ends = ended + np.flatnonzero(alone[ended:begun])
+        end[ends] = done + _before(times, stop[ends])
+        owners = _owners(ended, begin[ended:begun] - done, end[ended:begun] - done, len(times))
+        frame[places] = owners
+        mine = places[owners >= 0]
+        events[assigned : assigned + len(mine)] = mine
+        assigned, done = assigned + len(mine), done + len(times)
+        ended = int(np.searchsorted(stop, reach, side="right"))
+    offsets = np.zeros(num_frames + 1, np.int64)
+    np.cumsum(end - begin[:-1], out=offsets[1:])
     return Alignment(
         frame=frame,
         offsets=offsets,
-        events=events,
+        events=events[:assigned],
+        begin=begin[:-1],
         policy=policy,
         window_us=window_us,
         latency_us=latency_us,
     )
 
 
-def time_order(event_us: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the stable order of `event_us`, (M,) int64, as np.argsort does but faster."""
-    if not len(event_us):
-        return np.zeros(0, np.int64)
-    first, bits = int(event_us.min()), (len(event_us) - 1).bit_length()
-    if (int(event_us.max()) - first).bit_length() + bits > 63:
-        return np.argsort(event_us, kind="stable")
+def blocks(
+    begin: NDArray[np.int64], num_events: int, *, columns: int = 1
+) -> Iterator[tuple[slice, slice]]:
+    """Cut frames and events into blocks that are small, where the frames allow it.
+
+    Args:
+        begin: (N,) int64, `Alignment.begin`.
+        num_events: M.
+        columns: how many numbers a frame takes.
+    Yields:
+        The frames of a block, and from the first one's `begin` to the next block's the events, in
+        time order; all frames and all events lie in one block. Without frames there is one.
+    """
+    first = start = 0
+    while True:
+        last = int(np.searchsorted(begin, start + BLOCK_EVENTS, side="right")) - 1
+        last = min(max(last, first + 1), first + max(BLOCK_CELLS // columns, 1), len(begin))
+        stop = int(begin[last]) if last < len(begin) else num_events
+        yield slice(first, last), slice(start, stop)
+        if last == len(begin):
+            return
+        first, start = last, stop
+
+
+def _ascending(event_us: NDArray[np.int64]) -> Iterator[_Places]:
+    """Yield the events in time order, stable, block by block: their places, and their times."""
+    num_events = len(event_us)
+    starts = range(0, num_events, BLOCK_EVENTS)
+    if not bool((event_us[1:] < event_us[:-1]).any()):
+        order = None
+    else:
+        first, bits = int(event_us.min()), (num_events - 1).bit_length()
+        if (int(event_us.max()) - first).bit_length() + bits <= 63:
+            yield from _sorted(event_us, first, bits)
+            return
+        order = np.argsort(event_us, kind="stable")
+    for start in starts:
+        span = slice(start, min(start + BLOCK_EVENTS, num_events))
+        places = np.arange(span.start, span.stop) if order is None else order[span]
+        yield places, event_us[span if order is None else places]
+
+
+def _sorted(event_us: NDArray[np.int64], first: int, bits: int) -> Iterator[_Places]:
+    """Yield what `_ascending` does; event_us - first and a place of `bits` bits fit into int64.
+
+    Fastest where the log is late by little: a block is sorted, and what events of later blocks may
+    precede waits for the next one.
+    """
+    starts = np.arange(0, len(event_us), BLOCK_EVENTS)
+    earliest = np.minimum.reduceat(event_us, starts)
+    rest = np.minimum.accumulate(earliest[::-1])[::-1]  # the earliest of a block and all later ones
     # Time and place in one integer: sorting values is several times as fast as sorting places.
-    packed = (event_us - first) << bits | np.arange(len(event_us))
-    packed.sort()
-    return np.asarray(packed & ((1 << bits) - 1))
+    waiting = np.zeros(0, np.int64)
+    block = 0
+    while block < len(starts):
+        # If many wait the log is in no order: then all of it is sorted at once.
+        until = block + 1 if len(waiting) < BLOCK_EVENTS else len(starts)
+        start, stop = block * BLOCK_EVENTS, min(until * BLOCK_EVENTS, len(event_us))
+        packed = event_us[start:stop] - first
+        packed <<= bits
+        packed |= np.arange(start, stop)
+        packed = np.concatenate([waiting, packed])
+        packed.sort()
+        ready = len(packed)
+        if until < len(starts):
+            ready = int(np.searchsorted(packed, (int(rest[until]) - first) << bits))
+        packed, waiting = packed[:ready], packed[ready:]
+        if ready:
+            yield packed & ((1 << bits) - 1), (packed >> bits) + first
+        block = until
 
 
 def _owners(
-    start: NDArray[np.int64], counts: NDArray[np.int64], num_events: int
+    first: int, begin: NDArray[np.int64], end: NDArray[np.int64], num_events: int
 ) -> NDArray[np.int64]:
-    """Return (M,) the frame of each of the ascending events, -1 where none."""
-    num_frames = len(start)
-    labels = np.full(2 * num_frames + 1, -1)
-    labels[1::2] = np.arange(num_frames)
-    lengths = np.zeros(2 * num_frames + 1, np.int64)
-    lengths[1::2] = counts
-    lengths[0::2] = np.diff(start, prepend=0, append=num_events)
-    lengths[2::2] -= counts  # what lies between a span and the next
-    return np.repeat(labels, lengths)
+    """Return (num_events,) the frame of each of some ascending events, -1 where none.
+
+    Args:
+        first: the first frame that they may have.
+        begin, end: where the events of it and of those after it begin and end. The first may have
+            begun before these events, the last may end after them.
+    """
+    edges = np.empty(2 * len(begin) + 2, np.int64)
+    edges[0], edges[1:-1:2], edges[2:-1:2], edges[-1] = 0, begin, end, num_events
+    edges[1], edges[-2] = max(edges[1], 0), min(edges[-2], num_events)
+    labels = np.full(len(edges) - 1, -1)  # what lies between a span and the next has no frame
+    labels[1::2] = np.arange(first, first + len(begin))
+    return np.repeat(labels, edges[1:] - edges[:-1])
 
 
 def spans(
@@ -158,53 +236,39 @@ def spans(
         that no earlier frame has.
     """
     bounds = _bounds(frame_us, policy=policy, window_us=window_us, shift=2**63)
-    flipped = np.column_stack(bounds) ^ np.uint64(2**63)
+    flipped = np.empty((len(frame_us), 2), np.uint64)
+    for side, bound in enumerate(bounds):
+        np.bitwise_xor(bound, np.uint64(2**63), out=flipped[:, side])
     return flipped.view(np.int64)
 
 
-def event_ranges(
-    frame_us: NDArray[np.int64],
-    event_us: NDArray[np.int64],
-    *,
-    policy: Policy,
-    window_us: int | None,
-    latency_us: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (N,) start and (N,) stop: frame i's events are event_us[start[i]:stop[i]].
-
-    Both ascend, also for frames without events: start[i] events lie before frame i's span.
-
-    Args:
-        frame_us, policy, window_us, latency_us: as in `align`.
-        event_us: (M,) int64, ascending.
-    """
-    keys = _event_keys(event_us)
-    start, stop = _bounds(frame_us, policy=policy, window_us=window_us, shift=_KEY - latency_us)
-    begin = np.searchsorted(keys, start)
-    end = np.append(begin[1:], len(keys))
-    # Most spans end where the next begins, which has been looked up.
-    alone = np.flatnonzero(stop != np.append(start[1:], _UINT64_MAX))
-    end[alone] = np.searchsorted(keys, stop[alone])
-    return begin, end
+def events_before(
+    frame_us: NDArray[np.int64], event_us: NDArray[np.int64], *, latency_us: int
+) -> NDArray[np.int64]:
+    """Return (N,) int64, how many of the ascending `event_us` have t' < t[i]."""
+    return _before(event_us, _moved(frame_us, _KEY - latency_us))
 
 
 def events_until(
     frame_us: NDArray[np.int64], event_us: NDArray[np.int64], *, latency_us: int
 ) -> NDArray[np.int64]:
     """Return (N,) int64, how many of the ascending `event_us` have t' <= t[i]."""
-    return np.searchsorted(_event_keys(event_us), _moved(frame_us, 1 + _KEY - latency_us))
+    return _before(event_us, _moved(frame_us, 1 + _KEY - latency_us))
 
 
 # Times and windows may lie anywhere in int64, so that t + latency or t + window can leave it.
-# Comparisons are therefore made in uint64, where an event is t + _KEY, which never overflows, and
-# a bound is moved there exactly, or clipped to a value that compares with every event alike.
+# Bounds are therefore made in uint64, moved by _KEY and the latency, exactly or clipped to a value
+# that compares with every event alike. One is an event time again less _KEY, but for the greatest.
 _KEY = 2**63 - 1
 
 
-def _event_keys(event_us: NDArray[np.int64]) -> NDArray[np.uint64]:
+def _before(event_us: NDArray[np.int64], bounds: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return how many of the ascending `event_us` lie before each of `bounds`."""
     if len(event_us) and int(event_us[0]) == INT64_MIN:
         raise ValueError(f"an event time is {INT64_MIN}, which stands for minus infinity")
-    return event_us.astype(np.int64, copy=False).view(np.uint64) + np.uint64(_KEY)
+    found = np.searchsorted(event_us, (bounds - np.uint64(_KEY)).view(np.int64))
+    found[bounds == _UINT64_MAX] = len(event_us)
+    return found
 
 
 def _moved(times: NDArray[np.int64], offset: int) -> NDArray[np.uint64]:
@@ -214,8 +278,11 @@ def _moved(times: NDArray[np.int64], offset: int) -> NDArray[np.uint64]:
         return np.zeros(len(times), np.uint64)
     if high < INT64_MIN:
         return np.full(len(times), _UINT64_MAX, np.uint64)
-    clipped = np.clip(times, max(low, INT64_MIN), min(high, INT64_MAX))
-    return clipped.view(np.uint64) + np.uint64(offset % 2**64)
+    if low > INT64_MIN:
+        times = np.maximum(times, low)
+    if high < INT64_MAX:
+        times = np.minimum(times, high)
+    return times.view(np.uint64) + np.uint64(offset % 2**64)
 
 
 def _bounds(

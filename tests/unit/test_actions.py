@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playmill import actions
+from playmill import actions, synchronizer
 from playmill.config import POLICIES
 from playmill.inputs import KINDS, InputEvents, Mask
 from playmill.synchronizer import align, spans
-from tests.unit.event_samples import Event, key, log_of, moves, switches
+from tests.unit.event_samples import Event, key, log_of, moves, positions, snapshots, switches
 from tests.unit.log_samples import read_native
 
 RECORDINGS = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
@@ -383,11 +383,61 @@ class TestAgainstTheLiteralAccount:
             assert real.sum() + ignored == (log.kind == KINDS.index(kind)).sum()
 
 
+axes = st.tuples(
+    st.integers(0, 60),
+    st.just("gamepad"),
+    st.just("axis"),
+    st.sampled_from(["x", "y"]),
+    st.tuples(st.integers(-9, 9), st.just(0)),
+)
+
+
+class TestBlocks:
+    @given(
+        frames=st.lists(st.integers(0, 60), min_size=1, max_size=12, unique=True).map(sorted),
+        events=st.lists(st.one_of(switches, snapshots, positions, axes), max_size=40),
+        moved=st.lists(moves, max_size=9),
+        policy=st.sampled_from([*POLICIES, "line"]),
+        window=st.one_of(st.none(), st.integers(0, 30)),
+        latency=st.integers(-9, 9),
+        block=st.integers(1, 9),
+        cells=st.sampled_from([1, 40, 90]),
+    )
+    @settings(max_examples=100, deadline=None)
+    def test_where_blocks_are_cut_changes_nothing(
+        self, frames, events, moved, policy, window, latency, block, cells
+    ) -> None:
+        window = 9 if policy == "window" and window is None else window
+        log = masked(log_of([*events, *moved]), ("unknown", 10, 20))
+        whole = build(frames, log, policy, window, latency)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(synchronizer, "BLOCK_EVENTS", block)
+            patch.setattr(synchronizer, "BLOCK_CELLS", cells)
+            cut = build(frames, log, policy, window, latency)
+        for spec in fields(whole):
+            mine, expected = getattr(cut, spec.name), getattr(whole, spec.name)
+            assert np.array_equal(mine, expected) if spec.type[:2] == "ND" else mine == expected
+
+    def test_a_sum_of_fractions_has_the_bits_of_adding_them_in_order(self) -> None:
+        rng = np.random.default_rng(0)
+        values = rng.normal(scale=1e4, size=(500, 2)).astype(np.float32)
+        log = log_of([(i, "mouse", "move", None, tuple(v)) for i, v in enumerate(values.tolist())])
+        total = np.zeros(2)
+        for value in values:
+            total += value
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(synchronizer, "BLOCK_EVENTS", 100)
+            got = build([0, 500], log)
+        assert got.mouse[0].tobytes() == total.astype(np.float32).tobytes()
+
+
 class TestShapes:
     @pytest.mark.parametrize("policy", POLICIES)
     def test_no_frames_and_no_events_are_fine(self, policy) -> None:
         assert build([], InputEvents.none(), policy, 5).keys.shape == (0, 0)
         assert build([], log_of([key(0, "press")]), policy, 5).keys.shape == (0, 1)
+        axis = log_of([(0, "gamepad", "axis", "x", (1, 0))])
+        assert build([], axis, policy, 5).axes.shape == (0, 1)
         empty = build([1, 2], InputEvents.none(), policy, 5)
         assert (empty.keys.shape, empty.axes.shape, empty.mouse.shape) == ((2, 0), (2, 0), (2, 2))
         assert build([1], log_of([key(0, "press")]), policy, 5).keys.shape == (1, 1)

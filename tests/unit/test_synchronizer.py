@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from playmill import synchronizer
 from playmill.config import POLICIES
 from playmill.synchronizer import (
     INT64_MAX,
@@ -19,6 +20,8 @@ from playmill.synchronizer import (
     DataSynchronizer,
     align,
     assign,
+    blocks,
+    events_before,
     events_until,
     spans,
 )
@@ -108,20 +111,27 @@ class TestRules:
         window=windows,
         latency=latencies,
         bounded=st.booleans(),
+        block=st.sampled_from([1, 2, 5, synchronizer.BLOCK_EVENTS]),
     )
-    @example([INT64_MIN, INT64_MAX], [INT64_MAX], "nearest", 0, 0, False)
-    @example([INT64_MAX], [INT64_MAX], "preceding", 2**64, 0, True)
-    @example([0], [INT64_MAX], "following", 2**63 - 1, 1, True)
+    @example([INT64_MIN, INT64_MAX], [INT64_MAX], "nearest", 0, 0, False, 1)
+    @example([INT64_MAX], [INT64_MAX], "preceding", 2**64, 0, True, 1)
+    @example([0], [INT64_MAX], "following", 2**63 - 1, 1, True, 1)
+    @example([0, 9], [8, 8, 7, 7, 1, 1, 9], "following", 0, 0, False, 2)
     @settings(max_examples=300, deadline=None)
     def test_assignment_equals_the_rules_taken_literally(
-        self, frames, events, policy, window, latency, bounded
+        self, frames, events, policy, window, latency, bounded, block
     ) -> None:
         window = window if bounded or policy == "window" else None
-        alignment = align(
-            array(frames), array(events), policy=policy, window_us=window, latency_us=latency
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(synchronizer, "BLOCK_EVENTS", block)
+            alignment = align(
+                array(frames), array(events), policy=policy, window_us=window, latency_us=latency
+            )
         expected = [frame_of(t + latency, frames, policy, window) for t in events]
         assert alignment.frame.tolist() == expected
+        bounds = spans(array(frames), policy=policy, window_us=window)[:, 0].tolist()
+        if not latency:
+            assert alignment.begin.tolist() == [sum(t < own for t in events) for own in bounds]
         assert alignment.assigned + alignment.unassigned == len(events)
         for i in range(len(frames)):
             mine = alignment.events[alignment.offsets[i] : alignment.offsets[i + 1]].tolist()
@@ -166,6 +176,36 @@ class TestRules:
     def test_events_until_counts_the_events_up_to_each_frame(self, frames, events, latency) -> None:
         got = events_until(array(frames), array(events), latency_us=latency)
         assert got.tolist() == [sum(t + latency <= own for t in events) for own in frames]
+        got = events_before(array(frames), array(events), latency_us=latency)
+        assert got.tolist() == [sum(t + latency < own for t in events) for own in frames]
+
+
+class TestBlocks:
+    @given(
+        begin=st.lists(st.integers(0, 40), max_size=12).map(sorted),
+        more=st.integers(0, 9),
+        block=st.integers(1, 15),
+        cells=st.integers(1, 15),
+    )
+    @settings(max_examples=150, deadline=None)
+    def test_every_frame_and_event_is_in_one_block_and_a_frames_events_are_in_its_own(
+        self, begin, more, block, cells
+    ) -> None:
+        num_events = max(begin, default=0) + more
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(synchronizer, "BLOCK_EVENTS", block)
+            patch.setattr(synchronizer, "BLOCK_CELLS", cells)
+            got = list(blocks(array(begin), num_events, columns=3))
+        for place, ends in ((0, len(begin)), (1, num_events)):
+            edges = [0, *(pair[place].stop for pair in got)]
+            assert [pair[place].start for pair in got] == edges[:-1]
+            assert edges[-1] == ends
+        for frames, span in got:
+            assert frames.stop - frames.start <= max(cells // 3, 1)
+            if frames.start:
+                assert span.start == begin[frames.start]
+            if frames.stop - frames.start > 1 and frames.stop < len(begin):
+                assert span.stop - span.start <= block
 
 
 class TestSpans:
