@@ -228,7 +228,9 @@ def _with_next(pictures: Iterable[_Timed], end: int) -> Iterator[tuple[_Timed, i
             held.append(timed)
         else:
             yield timed, end
-    yield from ((waiting, end) for waiting in held)
+    # The last may belong to the span behind this one: a pts there is no reason to move it.
+    for waiting in held:
+        yield waiting, end if waiting[0] is None else max(end, waiting[0] + 1)
 
 
 def _fit(pts: int | None, last: int, following: int) -> int | None:
@@ -303,6 +305,8 @@ def _from_planned(packets: Iterator[_Packet], chunk: Chunk) -> Iterator[_Packet]
     for packet in packets:
         pos = -1 if packet.pos is None else packet.pos
         if (pos, packet.size) == (chunk.seek_pos, chunk.seek_size):
+            if not _has_planned_time(packet, chunk):
+                return None
             if parameters is not None and not packet.has_sidedata("new_extradata"):
                 packet.set_sidedata(parameters)
             return itertools.chain((packet,), packets)
@@ -311,6 +315,18 @@ def _from_planned(packets: Iterator[_Packet], chunk: Chunk) -> Iterator[_Packet]
         if packet.has_sidedata("new_extradata"):
             parameters = packet.get_sidedata("new_extradata")
     return None
+
+
+def _has_planned_time(packet: _Packet, chunk: Chunk) -> bool:
+    """Tell whether the chunk's first packet has the time that it had when the video was indexed.
+
+    Where a format stores no times, or clocks that wrap, FFmpeg counts on from where it began to
+    read: after seeking the same packet has another time, and so have those behind it.
+    """
+    if chunk.first_packet in dict(chunk.repairs):
+        dts = NO_TIME if packet.dts is None else packet.dts
+        return packet.pts is None and dts == chunk.seek_dts
+    return packet.pts == chunk.seek_pts
 
 
 def _decode_stills(

@@ -14,10 +14,10 @@ _REORDER_PACKETS = 16  # no codec delays a picture by more
 def repair_pts(pts: NDArray[np.int64], dts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Give every packet a pts.
 
-    AVI stores no pts. Where FFmpeg knows the B-frames' pts, each other picture is shown when the
-    next one like it is decoded. Where it knows none, packets get their dts, and the decoder's
-    order decides which picture has which. A single missing pts goes where its neighbours in
-    presentation order leave most room.
+    AVI stores no pts, MPEG program streams few. Where FFmpeg knows the B-frames' pts, each other
+    picture is shown when the next one like it is decoded. Where it knows none, packets get their
+    dts, and the decoder's order decides which picture has which. A single missing pts goes where
+    its neighbours in presentation order leave most room.
 
     Args:
         pts: (P,) decode order, NO_TIME where missing.
@@ -31,13 +31,15 @@ def repair_pts(pts: NDArray[np.int64], dts: NDArray[np.int64]) -> NDArray[np.int
     step = int(np.median(gaps)) if len(gaps) else 1
     repaired = pts.copy()
     holes = np.flatnonzero(missing)
-    if timed.all() and bool((pts[~missing] == dts[~missing]).all()):
-        if not missing.all():
-            repaired[holes[:-1]] = dts[holes[1:]]
-            repaired[holes[-1]] = int(dts.max()) + step
-        else:
-            repaired[holes] = dts[holes]
-        return repaired
+    if timed.all() and missing.all():
+        return dts.copy()
+    if timed.all():
+        anchors = np.flatnonzero(missing | (pts != dts))
+        shown = np.append(dts[anchors[1:]], int(dts.max()) + step)
+        sure = ~missing[anchors[:-1]]
+        if bool((pts[anchors[:-1]][sure] == shown[:-1][sure]).all()):
+            repaired[holes] = shown[missing[anchors]]
+            return repaired
     if missing.all():
         filled = np.where(timed, dts, int(known.min()) if len(known) else 0)
         late = np.maximum.accumulate(filled - step * np.arange(len(dts)))

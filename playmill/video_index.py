@@ -161,6 +161,16 @@ def _video_stream(path: Path, container: av.container.InputContainer) -> VideoSt
     return chosen
 
 
+def _untimed(path: Path, num_packets: int) -> CorruptVideo:
+    return CorruptVideo(
+        str(path),
+        "",
+        f"{plural(num_packets, 'packet')} without any time, as in a raw stream",
+        "a container that says when each picture is shown",
+        "Remux it into mp4 or mkv, with the times at which it was recorded.",
+    )
+
+
 def _reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error)
 
@@ -189,6 +199,8 @@ def index_video(source: Path, *, on_progress: Callable[[], None] | None = None) 
     with file, open_video(source, file) as (container, stream):
         table, marks, warnings = _read_packets(source, container, stream)
         repaired = table["pts"] == NO_TIME
+        if repaired.all() and (table["dts"] == NO_TIME).all():
+            raise _untimed(source, len(repaired))
         if repaired.any():
             warnings.append(
                 f"{plural(int(repaired.sum()), 'packet')} without a pts; it is interpolated"

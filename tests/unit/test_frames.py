@@ -173,6 +173,30 @@ def test_avi_without_pts_is_repaired_in_order(tmp_path: Path, codec: str, bframe
     assert any(frame.repaired for frame in whole) == bool(index.repaired.any())
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("v.mpg", "mpeg1video"), ("v.vob", "mpeg2video"), ("v.m2v", "mpeg2video")],
+)
+def test_mpeg_streams_with_few_pts_are_repaired_in_order(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    path = tmp_path / name
+    base = Fraction(1, 30)
+    options = {"g": "8", "bf": "2"}
+    make_video(
+        path,
+        numbers=range(48),
+        pts=range(48),
+        time_base=base,
+        codec=codec,
+        codec_options=options,
+    )
+    index, whole = check_every_chunk_length(path, list(range(48)))
+    assert index.repaired.any()
+    assert len(set(np.diff([frame.pts for frame in whole]))) == 1
+    assert len(cut(index, target_frames=1)) >= 4
+
+
 def test_a_missing_pts_is_interpolated_and_flagged(tmp_path: Path) -> None:
     # Given: a Matroska-like stream of which one packet's pts was lost
     path = write(tmp_path / "v.mkv", bframes=0)

@@ -195,16 +195,35 @@ NO = NO_TIME
         ([NO, NO, NO], [0, 1, 2], [0, 1, 2]),
         ([NO, NO, NO], [NO, NO, NO], [0, 1, 2]),
         ([NO, NO, 2, 3, NO], [0, 1, 2, 3, 4], [1, 4, 2, 3, 5]),
+        ([1, NO, 2, 3, NO, 5], [0, 1, 2, 3, 4, 5], [1, 4, 2, 3, 6, 5]),
         ([0, 10, NO, 30], [NO] * 4, [0, 10, 20, 30]),
         ([0, 40, NO, 10, 30], [NO] * 5, [0, 40, 20, 10, 30]),
         ([0, 10, NO], [NO] * 3, [0, 10, 20]),
         ([0, NO, NO, 30], [NO] * 4, [0, 15, 7, 30]),
     ],
-    ids=["no-pts", "no-time", "avi-b-frames", "one", "one-reordered", "last", "two"],
+    ids=[
+        "no-pts",
+        "no-time",
+        "avi-b-frames",
+        "mpeg-program-stream",
+        "one",
+        "one-reordered",
+        "last",
+        "two",
+    ],
 )
 def test_missing_pts_are_made_up(pts: list[int], dts: list[int], repaired: list[int]) -> None:
     made_up = repair_pts(np.array(pts, np.int64), np.array(dts, np.int64))
     assert made_up.tolist() == repaired
+
+
+@pytest.mark.parametrize(("name", "codec"), [("v.h264", "h264"), ("v.hevc", "hevc")])
+def test_a_raw_stream_without_any_time_is_an_error(tmp_path: Path, name: str, codec: str) -> None:
+    make_video(
+        tmp_path / name, numbers=range(5), pts=range(5), time_base=Fraction(1, 30), codec=codec
+    )
+    with pytest.raises(CorruptVideo, match="5 packets without any time"):
+        index_video(tmp_path / name)
 
 
 def test_a_short_matroska_file_says_how_much_is_missing(tmp_path: Path) -> None:
