@@ -74,7 +74,7 @@ def main() -> None:
 def _add_mill_verbs() -> None:
     """Add the queue's verbs if `workers` lies beside this package and can be loaded."""
     beside = Path(__file__).resolve().parent.parent
-    module = beside / "workers" / "commands.py"
+    module = beside / "workers" / "commands" / "__init__.py"
     if not (module.is_file() and (beside / "tasks" / "app.py").is_file()):
         _stand_in(NO_MILL)
         return

@@ -12,7 +12,7 @@ from playmill.errors import UsageError
 from playmill.roots import Roots
 from playmill.store import Store
 from tasks.settings import Settings
-from workers import commands
+from workers.commands import serving
 from workers.processes import Process
 
 
@@ -32,8 +32,8 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Process]:
         found.extend(processes)
         return 0
 
-    monkeypatch.setattr(commands, "_connect", lambda **_: (settings, Store(tmp_path / "store")))
-    monkeypatch.setattr(commands, "supervise", supervise)
+    monkeypatch.setattr(serving, "connect", lambda **_: (settings, Store(tmp_path / "store")))
+    monkeypatch.setattr(serving, "supervise", supervise)
     return found
 
 
@@ -47,7 +47,7 @@ def test_every_gpu_has_its_processes(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     with pytest.raises(typer.Exit):
-        commands.worker("gpu", name="w", per_gpu=per_gpu)
+        serving.worker("gpu", name="w", per_gpu=per_gpu)
     assert [process.name for process in started] == names
     for process in started:
         assert process.env["CUDA_VISIBLE_DEVICES"] == process.name.split("-")[1]
@@ -59,5 +59,5 @@ def test_several_processes_on_a_gpu_need_one(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(UsageError, match="--per-gpu 2: this worker has no GPU"):
-        commands.worker("gpu", name="w", per_gpu=2)
+        serving.worker("gpu", name="w", per_gpu=2)
     assert not started
