@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from playmill.errors import UsageError
+from playmill.identity import DATASETS_MARKER, begin
 from playmill.roots import Roots
 from playmill.store import Store
 from tasks.settings import Settings
@@ -52,6 +53,7 @@ def test_every_gpu_has_its_processes(
     for process in started:
         assert process.env["CUDA_VISIBLE_DEVICES"] == process.name.split("-")[1]
         assert f"{process.name}@%h" in process.command
+        assert "--quiet" in process.command
 
 
 def test_several_processes_on_a_gpu_need_one(
@@ -61,3 +63,19 @@ def test_several_processes_on_a_gpu_need_one(
     with pytest.raises(UsageError, match="--per-gpu 2: this worker has no GPU"):
         serving.worker("gpu", name="w", per_gpu=2)
     assert not started
+
+
+def test_a_worker_that_would_publish_into_another_folder_does_not_start(
+    started: list[Process], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, datasets = tmp_path / "store", tmp_path / "datasets"
+    store.mkdir()
+    datasets.mkdir()
+    begin(store, datasets)
+    (datasets / DATASETS_MARKER).unlink()
+    with pytest.raises(UsageError, match=r"has no \.playmill-id in it.*Is the share mounted"):
+        serving.worker("cpu", name="w")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(typer.Exit):
+        serving.worker("gpu", name="w")
+    assert len(started) == 2

@@ -13,11 +13,11 @@ import typer
 from playmill.errors import PlaymillError, UsageError
 from playmill.identity import STORE_MARKER, check_datasets
 from playmill.identity import begin as begin_store
-from playmill.phrases import plural
+from playmill.phrases import not_a_folder, plural
 from playmill.store import Store
 from tasks import app as tasks_app
 from tasks import broker, presence
-from tasks.settings import Settings
+from tasks.settings import PREFIX, Settings
 from workers.mill import STORE_NAME, local_settings
 
 LocalDatasets = Annotated[
@@ -49,6 +49,9 @@ def connect(*, need_broker: bool = True, begins: bool = True) -> tuple[Settings,
             ) from None
         check_store(settings)
     store = Store(settings.store)
+    for name, folder in (("STORE", settings.store), ("DATASETS", settings.datasets)):
+        if any(place.is_file() for place in (folder, *folder.parents)):
+            raise UsageError(f"{PREFIX}{name} is {folder}: {not_a_folder(folder)}")
     store.root.mkdir(parents=True, exist_ok=True)
     if need_broker and begins:
         identity = begin_store(store.root, settings.datasets)

@@ -16,6 +16,7 @@ from playmill.errors import UsageError
 from playmill.identity import begin as begin_store
 from playmill.lone_logs import LoneLog
 from playmill.options import Wanted, takes_config
+from playmill.phrases import not_a_folder
 from playmill.recording import discover
 from playmill.roots import Roots
 from playmill.store import Store
@@ -59,6 +60,8 @@ def run(
         begun_ns, roots = time.time_ns(), Roots.whole_machine()
         requests = [make_request(path, config, roots, submission_ns=begun_ns) for path in found]
         job_ids = [request.job_id for request in submit_all(store, requests, datasets=datasets)]
+        # Nobody works here yet: what is published by now was so before.
+        there = frozenset(job_id for job_id in job_ids if not store.is_open(job_id))
         # Last, and used at once: what it makes goes when its block ends.
         mill = LocalMill(datasets, num_workers=num_workers, device=config.device_class)
         names = shown_names(store, job_ids)
@@ -72,7 +75,7 @@ def run(
                 console.print("stopping after the chunk in hand; interrupt again to stop at once")
                 _stop(mill)
         rows = [*outcomes(store, job_ids, mill.settings), *map(skipped, lone)]
-    finish_with(rows, as_json=as_json, console=console, interrupted=interrupted)
+    finish_with(rows, as_json=as_json, console=console, interrupted=interrupted, there=there)
 
 
 def _writable_folder(path: Path) -> Path:
@@ -81,6 +84,8 @@ def _writable_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"--datasets {path}: {not_a_folder(path)}") from None
     except OSError as error:
         raise UsageError(f"--datasets {path}: cannot be written: {error.strerror}") from error
     return path.resolve()

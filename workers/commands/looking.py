@@ -29,6 +29,8 @@ def status(
     """Show jobs: their states, progress, and why some failed."""
     settings, store = look(datasets)
     job_ids = find_jobs(store, jobs) if jobs else _by_age(store)
+    if not job_ids:
+        print(f"no jobs on the store at {store.root}", file=sys.stderr)
     # Nobody listens to a folder that `playmill run` worked in.
     shown = settings.shown_broker_url
     waiting = Waiting(store, shown_broker_url=shown) if datasets is None else None
@@ -51,7 +53,8 @@ def watch() -> None:
     if not job_ids:
         print("no open jobs")
         return
-    with suppress(KeyboardInterrupt), ProgressView(shown_names(store, job_ids), console) as view:
+    view = ProgressView(shown_names(store, job_ids), console, with_reasons=True)
+    with suppress(KeyboardInterrupt), view:
         unreadable = Unreadable(view.say)
         while job_ids:
             known = unreadable.look(store, job_ids, running=broker.running_or_none())

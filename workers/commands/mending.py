@@ -104,7 +104,10 @@ def gc(
         forget_refusals(store.root, older_s=time.time() - STALE_S)
     print(f"{total / 1e6:.1f} MB {'would be' if dry_run else 'were'} deleted")
     for error in unread:
-        print(f"{error}. Until then only parts that a dataset holds are deleted", file=sys.stderr)
+        print(
+            f"{str(error).rstrip('.')}. Until then only parts that a dataset holds are deleted",
+            file=sys.stderr,
+        )
     if unread:
         raise typer.Exit(1)
 

@@ -54,7 +54,7 @@ def submit(
         # Wrong usage is found before anything is submitted.
         next(discover([path], skip=[settings.datasets]), None)
     lone: list[LoneLog] = []
-
+    there: set[str] = set()
     begun_ns = time.time_ns()
 
     def submitted() -> Iterator[str]:
@@ -63,6 +63,8 @@ def submit(
             for path in discover(paths, skip=[settings.datasets], tell=lone.append)
         )
         for request in submit_all(store, requests, datasets=settings.datasets):
+            if not store.is_open(request.job_id):
+                there.add(request.job_id)
             yield request.job_id
 
     console = Console(stderr=True)
@@ -72,14 +74,14 @@ def submit(
         # The list of lone logs is full once the recordings are through.
         more = (skipped(log) for log in lone)
         with _sending_afterwards(store, settings, console):
-            finish_with(chain(rows, more), as_json=as_json, console=console)
+            finish_with(chain(rows, more), as_json=as_json, console=console, there=there)
         return
     with _sending_afterwards(store, settings, console):
         job_ids = list(submitted())
     with interruptible():
         wait_for(store, settings, job_ids, console)
     ended = chain(outcomes(store, job_ids, settings), map(skipped, lone))
-    finish_with(ended, as_json=as_json, console=console)
+    finish_with(ended, as_json=as_json, console=console, there=there)
 
 
 @contextmanager

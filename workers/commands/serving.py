@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from playmill.errors import UsageError
+from playmill.identity import check_datasets
 from workers.commands.connecting import connect
 from workers.mill import (
     visible_gpus,
@@ -30,7 +31,10 @@ def worker(
     """
     if queue not in ("gpu", "cpu"):
         raise UsageError(f"--queue is {queue!r}; choose gpu or cpu")
-    settings, _ = connect(begins=False)
+    settings, store = connect(begins=False)
+    if queue == "cpu":
+        # Those that extract need no datasets; a consolidating one would refuse all that it gets.
+        check_datasets(store.root, settings.datasets)
     name = name or f"{queue}{os.getpid()}"
     gpus = visible_gpus() if queue == "gpu" and settings.device != "cpu" else []
     if per_gpu > 1 and not gpus:

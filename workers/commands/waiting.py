@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -108,10 +108,19 @@ def keep_weights(store: Store, weights: Path | None) -> str | None:
 
 
 def finish_with(
-    rows: Iterable[Row], *, as_json: bool, console: Console, interrupted: bool = False
+    rows: Iterable[Row],
+    *,
+    as_json: bool,
+    console: Console,
+    interrupted: bool = False,
+    there: Container[str] = (),
 ) -> None:
-    """Print the rows and end with the status that they call for."""
-    states = print_json(rows) if as_json else print_outline(rows, Console())
+    """Print the rows and end with the status that they call for.
+
+    Args:
+        there: jobs whose datasets were there before the command; people are told so.
+    """
+    states = print_json(rows) if as_json else print_outline(rows, Console(), there=there)
     if interrupted:
         console.print("interrupted; the same command goes on where this one stopped")
         raise typer.Exit(130)
