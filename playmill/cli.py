@@ -74,7 +74,7 @@ def main() -> None:
 def _add_mill_verbs() -> None:
     """Add the queue's verbs if `workers` lies beside this package and can be loaded."""
     beside = Path(__file__).resolve().parent.parent
-    module = beside / "workers" / "commands.py"
+    module = beside / "workers" / "commands" / "__init__.py"
     if not (module.is_file() and (beside / "tasks" / "app.py").is_file()):
         _stand_in(NO_MILL)
         return
@@ -106,17 +106,40 @@ def version() -> None:
 
 @app.command()
 def inspect(
-    file: Path,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE|FOLDER")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, of a folder a list of them.")
+    ] = False,
 ) -> None:
-    """Show a dataset on one screen."""
+    """Show a dataset on one screen, or list those of a folder."""
     from playmill import inspection
 
     try:
+        if file.is_dir():
+            rows = [inspection.as_json(path) for path in _inspected(file)]
+            print(json.dumps(rows) if as_json else "\n".join(map(inspection.in_short, rows)))
+            return
         text = json.dumps(inspection.as_json(file)) if as_json else inspection.describe(file)
     except (DatasetError, OSError) as error:
         raise UsageError(str(error)) from error
     print(text)
+
+
+def _inspected(folder: Path) -> list[Path]:
+    """Return the datasets in a folder; raise UsageError, which helps, where there are none."""
+    found = _datasets_in(folder, none_is_wrong=False)
+    if found:
+        return found
+    from playmill.recording import discover
+
+    try:
+        next(iter(discover([folder])))
+    except UsageError:
+        raise UsageError(f"{folder}: neither a dataset nor a recording in this folder") from None
+    raise UsageError(
+        f"{folder}: recordings, no datasets; `playmill plan` looks at recordings,"
+        " `playmill run` makes datasets of them"
+    )
 
 
 @app.command()
@@ -124,6 +147,9 @@ def inspect(
 def plan(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...")],
     wanted: Wanted,
+    datasets: Annotated[
+        Path | None, typer.Option(help="Folder of datasets that `run` would be given.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:
     """Say what a run would do, and cost; exit status 1 if a recording would fail.
@@ -133,12 +159,12 @@ def plan(
     from playmill.recording import discover
 
     lone: list[LoneLog] = []
-    found = list(discover(paths, tell=lone.append))
+    found = list(discover(paths, skip=[datasets] if datasets else [], tell=lone.append))
     try:
         from playmill import forecast
     except ImportError as error:
         raise UsageError(f"plan needs the extra `extract`: {error}") from error
-    rows = forecast.forecast(found, wanted.config, weights=wanted.weights)
+    rows = forecast.forecast(found, wanted.config, weights=wanted.weights, datasets=datasets)
     rows += map(forecast.Forecast.of_lone_log, lone)
     if as_json:
         print(json.dumps([row.to_json() for row in rows]))
@@ -146,7 +172,7 @@ def plan(
         for line in forecast.outlook(rows):
             print(line)
         rate = None
-        if any(row.frames for row in rows):
+        if any(row.frames and not row.published for row in rows):
             rate = forecast.frames_per_second(wanted.config, weights=wanted.weights)
         print(forecast.total(rows, rate))
     if any(row.error is not None for row in rows):
@@ -173,9 +199,13 @@ def encoders() -> None:
         print(f"{name:24} {meaning}")
 
 
-def _datasets_in(path: Path) -> list[Path]:
+def _datasets_in(path: Path, *, none_is_wrong: bool = True) -> list[Path]:
     """Return the file, or the datasets in the folder; raise UsageError where there is none."""
+    if path.is_dir() and (path / "data.h5").is_file():
+        return [path / "data.h5"]
     found = sorted(path.glob("**/session_*/data.h5")) if path.is_dir() else [path]
+    if not found and not none_is_wrong:
+        return []
     if not found:
         raise UsageError(f"{path}: no dataset (session_ID/data.h5) in this folder")
     if not found[0].is_file():

@@ -232,7 +232,10 @@ def _drift_findings(drift_ppm: float, error_ppm: float, span_us: int) -> list[st
     if abs(drift_ppm) < _SIGMAS * error_ppm or apart_us < NOTABLE_US:
         if error_ppm * span_us / 1e6 < NOTABLE_US:
             return []
-        return [f"the drift is known to +-{error_ppm:.0f} ppm only: too few or too noisy samples"]
+        return [
+            f"the drift is known to +-{error_ppm:.0f} ppm only: too few or too noisy samples;"
+            " frame times are not changed by it, and a longer recording tells more"
+        ]
     gains = "gains on" if drift_ppm > 0 else "loses against"
     sentence = (
         f"the log's clock {gains} the video's by {abs(drift_ppm):.0f} ppm,"
@@ -241,8 +244,10 @@ def _drift_findings(drift_ppm: float, error_ppm: float, span_us: int) -> list[st
     if abs(drift_ppm) >= WRONG_RATE_PPM:
         sentence += (
             ": more than clocks differ by, so the container's frame rate is probably wrong;"
-            " frame times stay as it gives them"
+            " frame times stay as it gives them; make the video again with its true frame rate"
         )
+    else:
+        sentence += "; frame times stay as the video gives them, shorter recordings drift less"
     return [sentence]
 
 
@@ -254,5 +259,7 @@ def _step_findings(steps: tuple[ClockStep, ...]) -> list[str]:
     more = " or more" if len(steps) >= MAX_STEPS else ""
     return [
         f"the log's clock jumps {count}{more} against the video's, most by"
-        f" {most.by_us / 1000:+.1f} ms at {most.at_us} us of the video's"
+        f" {most.by_us / 1000:+.1f} ms at {most.at_us} us of the video's;"
+        " frame times stay as the video gives them, and events after a jump may lie off by as much:"
+        " cut the recording there if that matters"
     ]

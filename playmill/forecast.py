@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,16 @@ from playmill import encoders
 from playmill.config import PipelineConfig
 from playmill.consolidation import read_events
 from playmill.decode_process import DecodeProcess
-from playmill.errors import DecoderDied, RecordingError
+from playmill.errors import DatasetError, DecoderDied, RecordingError
 from playmill.frame_processor import FrameProcessor
 from playmill.labels import check_overlap
 from playmill.lone_logs import LoneLog
 from playmill.manifest import Manifest, make_manifest
-from playmill.phrases import plural, time_left
+from playmill.phrases import plural, shown_path, time_left
 from playmill.plan import frame_times_us
 from playmill.recording import Recording, read_recording
 from playmill.roots import Roots
+from playmill.storage import is_published
 
 MEASURED_S = 1.0
 """The backbone is measured for so long at least: a single batch says little."""
@@ -46,13 +47,15 @@ class Forecast:
     warnings: tuple[str, ...] = ()
     error: str | None = None
     """Why it would fail, as far as that shows without decoding."""
+    published: bool = False
+    """Its dataset is in the datasets folder already, if one was named."""
     skipped: str | None = None
     """Why it is no recording, though it looks as if it belonged to one."""
 
     @classmethod
     def of_lone_log(cls, lone: LoneLog) -> Forecast:
         """Return what would become of a log without a video: nothing."""
-        return cls(recording=str(lone.path), skipped=lone.why)
+        return cls(recording=str(lone.path.absolute()), skipped=lone.why)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object with every key."""
@@ -60,11 +63,18 @@ class Forecast:
 
 
 def forecast(
-    paths: Iterable[Path], config: PipelineConfig, *, weights: Path | None = None
+    paths: Iterable[Path],
+    config: PipelineConfig,
+    *,
+    weights: Path | None = None,
+    datasets: Path | None = None,
 ) -> list[Forecast]:
     """Index and plan each recording, and read its log; decode nothing.
 
     A log is read whole, as its video is to be digested: what is wrong with either shows.
+
+    Args:
+        datasets: folder that would be published into; what is there already is known by it.
     """
     encoder = encoders.describe(config.encoder, weights)
     roots = Roots.whole_machine()
@@ -76,11 +86,25 @@ def forecast(
                 recording = read_recording(path, identity=roots.locate(path).path, config=config)
                 session_id = recording.session_id
                 manifest = make_manifest(recording, config, index=decoder.index, encoder=encoder)
-                found.append(_of(recording, manifest, dim=encoder.feature_dim or 0))
-            except (RecordingError, DecoderDied, OSError) as error:
-                failed = Forecast(recording=str(path), session_id=session_id, error=str(error))
+                row = _of(recording, manifest, dim=encoder.feature_dim or 0)
+                if datasets is not None:
+                    row = replace(row, published=_is_there(datasets, manifest))
+                found.append(row)
+            except (RecordingError, DatasetError, DecoderDied, OSError) as error:
+                failed = Forecast(
+                    recording=str(path.absolute()), session_id=session_id, error=str(error)
+                )
                 found.append(failed)
     return found
+
+
+def _is_there(datasets: Path, manifest: Manifest) -> bool:
+    return is_published(
+        datasets,
+        session_id=manifest.session_id,
+        dataset_key=manifest.dataset_key,
+        video={"name": manifest.video_name, "digest": manifest.video_digest},
+    )
 
 
 def _of(recording: Recording, manifest: Manifest, *, dim: int) -> Forecast:
@@ -100,7 +124,7 @@ def _of(recording: Recording, manifest: Manifest, *, dim: int) -> Forecast:
         latency_us=manifest.config.latency_us,
     )
     return Forecast(
-        recording=str(recording.path),
+        recording=str(recording.path.absolute()),
         session_id=recording.session_id,
         frames=manifest.num_frames,
         seconds=round((int(ends_us[1]) - int(ends_us[0])) / 1e6, 3),
@@ -133,15 +157,17 @@ def frames_per_second(config: PipelineConfig, *, weights: Path | None = None) ->
 def outlook(rows: Iterable[Forecast]) -> Iterator[str]:
     """Yield lines for people: one for each row, and its warnings."""
     for row in rows:
+        name = shown_path(row.recording)
         if row.skipped is not None:
-            yield f"{row.recording}: skipped: {row.skipped}"
+            yield f"{name}: skipped: {row.skipped}"
         elif row.error is not None:
-            yield f"{row.recording}: would fail: {row.error}"
+            yield f"{name}: would fail: {row.error}"
         else:
             yield (
-                f"{row.recording}: session {row.session_id}, {plural(row.frames or 0, 'frame')},"
+                f"{name}: session {row.session_id}, {plural(row.frames or 0, 'frame')},"
                 f" {row.seconds:.1f} s, {plural(row.chunks or 0, 'chunk')},"
                 f" {plural(row.events or 0, 'event')}, {_size(row.feature_bytes or 0)} of features"
+                f"{'; its dataset is there already' if row.published else ''}"
             )
         yield from (f"  warning: {warning}" for warning in row.warnings)
 
@@ -152,13 +178,16 @@ def total(rows: Sequence[Forecast], frames_per_s: float | None) -> str:
     Args:
         frames_per_s: what one extracting process does; None where nothing is to be done.
     """
-    good = [row for row in rows if row.frames is not None]
+    good = [row for row in rows if row.frames is not None and not row.published]
+    there = sum(row.published for row in rows)
     frames = sum(row.frames or 0 for row in good)
     skipped = sum(row.skipped is not None for row in rows)
     text = (
         f"{plural(len(good), 'recording')} would be made,"
-        f" {len(rows) - len(good) - skipped} would fail"
+        f" {len(rows) - len(good) - skipped - there} would fail"
     )
+    if there:
+        text += f", {there} {'is' if there == 1 else 'are'} there already"
     if skipped:
         text += f", {plural(skipped, 'log')} without a video skipped"
     if frames_per_s is None:

@@ -48,11 +48,13 @@ class StampCheck:
         if self.late:
             return (
                 "the recorder's frame stamps are one frame late: stamp i goes with pts i+1"
-                f" ({_spread(self.next_ms)} ms off; with pts i {_spread(self.own_ms)} ms off)"
+                f" ({_spread(self.next_ms)} ms off; with pts i {_spread(self.own_ms)} ms off);"
+                " this is allowed for, nothing is to be done"
             )
         return (
             "the frames are too even to tell whether their stamps are one frame late: the anchor"
-            f" is {self.own_us} us, or {self.next_us} us if they are"
+            f" is {self.own_us} us, or {self.next_us} us if they are; the first is used"
+            " unless --pts-zero-us says otherwise"
         )
 
 

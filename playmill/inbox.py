@@ -42,12 +42,14 @@ class Findings:
     """What is new or changed and not finished: recording and reason."""
     problems: list[str] = field(default_factory=list)
     """What a person should mend."""
+    lone_logs: list[tuple[str, str]] = field(default_factory=list)
+    """Input logs without a video, which are no recordings: path and what to do."""
 
     def add_lone(self, lone: LoneLog) -> None:
         """Note a log that no video lies beside, yet, unless another inbox has it."""
         entry = (str(lone.path), lone.why)
-        if entry not in self.skipped:
-            self.skipped.append(entry)
+        if entry not in self.lone_logs:
+            self.lone_logs.append(entry)
 
 
 def look(

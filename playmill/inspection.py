@@ -10,7 +10,7 @@ import numpy as np
 from playmill import schema
 from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError
-from playmill.phrases import plural
+from playmill.phrases import plural, shown_path
 
 MAX_NAMES = 12
 """Keys and buttons that `describe` lists, the most pressed first."""
@@ -115,6 +115,17 @@ def _plain(value: Any) -> Any:
 def describe(path: str | os.PathLike[str]) -> str:
     """Return a page of text about the dataset file `path`. Raises as `as_json` does."""
     return "\n".join(f"{name:<12}{_printable(text)}" for name, text in _lines(as_json(path)))
+
+
+def in_short(about: dict[str, Any]) -> str:
+    """Return the line for a dataset in a list, from `as_json`'s object."""
+    frames, sync, warned = about["frames"], about["sync"], len(about["warnings"])
+    seconds = (frames["last_us"] - frames["first_us"]) / 1e6
+    return _printable(
+        f"{shown_path(about['file'])}: {plural(frames['count'], 'frame')}, {seconds:,.1f} s,"
+        f" {plural(about['inputs']['events'], 'event')} ({sync['unassigned']:,} unassigned)"
+        + (f", {plural(warned, 'warning')}" if warned else "")
+    )
 
 
 def _printable(text: str) -> str:
@@ -229,7 +240,8 @@ def _report_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     if outside and any(outside.values()):
         lines.append(
             f"{plural(outside['before_first_frame'], 'event')} before the first frame,"
-            f" {outside['after_last_frame']:,} after the last"
+            f" {outside['after_last_frame']:,} after the last, by their times; those near enough"
+            " are assigned all the same"
         )
     if clock:
         residual = clock["residual_ms"]

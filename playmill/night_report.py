@@ -43,6 +43,8 @@ class Row:
     """Why it failed, was cancelled, waits or cannot be read; None of an open one: it goes on."""
     ended_s: float | None = None
     """Unix time, where it is known."""
+    warnings: tuple[str, ...] = ()
+    """Of its dataset, if it was published."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +65,8 @@ class NightReport:
     """New or changed, and left for another night: recording and reason."""
     problems: tuple[str, ...]
     """What a person should mend, beside failed recordings."""
+    lone_logs: tuple[tuple[str, str], ...] = ()
+    """Input logs without a video, which are no recordings: path and what to do."""
 
     def rows(self, state: State) -> list[Row]:
         """Return the jobs in this state."""
@@ -114,6 +118,7 @@ class NightReport:
             "jobs": [asdict(row) for row in self.jobs],
             "skipped": [{"recording": name, "why": why} for name, why in self.skipped],
             "problems": list(self.problems),
+            "lone_logs": [{"log": name, "why": why} for name, why in self.lone_logs],
         }
 
     @classmethod
@@ -122,9 +127,12 @@ class NightReport:
         names = ("nominal_s", "started_s", "ended_s", "found", "known")
         return cls(
             **{name: value[name] for name in names},
-            jobs=tuple(Row(**row) for row in value["jobs"]),
+            jobs=tuple(
+                Row(**row | {"warnings": tuple(row.get("warnings", ()))}) for row in value["jobs"]
+            ),
             skipped=tuple((item["recording"], item["why"]) for item in value["skipped"]),
             problems=tuple(value["problems"]),
+            lone_logs=tuple((item["log"], item["why"]) for item in value.get("lone_logs", ())),
         )
 
     def text(self) -> str:
@@ -154,7 +162,9 @@ class NightReport:
                 if state == "published":
                     what = f"{plural(row.frames, 'frame')}, {row.dataset}"
                 lines.append(_shown(f"{state}: {row.recording}: {what}"))
+                lines += [_shown(f"  warning: {warning}") for warning in row.warnings]
         lines += [_shown(f"not taken tonight: {name}: {why}") for name, why in self.skipped]
+        lines += [_shown(f"no recording: {name}: {why}") for name, why in self.lone_logs]
         return "\n".join(lines) + "\n"
 
     def write_text(self, path: Path) -> None:
@@ -226,6 +236,7 @@ def _ended_row(store: Store, request: Request) -> Row:
             "frames": marker["frames"],
             "seconds": _video_seconds(store, request.job_id),
             "ended_s": marker["published_s"],
+            "warnings": tuple(marker.get("warnings", ())),
         }
     )
 

@@ -57,6 +57,8 @@ class Night:
     skipped: tuple[tuple[str, str], ...]
     """New or changed, and left for another night: recording and reason."""
     problems: tuple[str, ...]
+    lone_logs: tuple[tuple[str, str], ...] = ()
+    """Input logs without a video, which are no recordings: path and what to do."""
 
     @property
     def name(self) -> str:
@@ -76,6 +78,7 @@ class Night:
             requests=tuple(requests.values()),
             skipped=tuple(findings.skipped),
             problems=tuple(findings.problems),
+            lone_logs=tuple(findings.lone_logs),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -89,6 +92,7 @@ class Night:
             "requests": [request.to_json() for request in self.requests],
             "skipped": [list(item) for item in self.skipped],
             "problems": list(self.problems),
+            "lone_logs": [list(item) for item in self.lone_logs],
         }
 
     @classmethod
@@ -102,6 +106,7 @@ class Night:
             requests=tuple(Request.from_json(request) for request in value["requests"]),
             skipped=tuple((recording, why) for recording, why in value["skipped"]),
             problems=tuple(value["problems"]),
+            lone_logs=tuple((log, why) for log, why in value.get("lone_logs", ())),
         )
 
 
@@ -251,4 +256,5 @@ def _report(night: Night, rows: list[Row], *, now_s: float) -> NightReport:
         jobs=tuple(rows),
         skipped=night.skipped,
         problems=night.problems,
+        lone_logs=night.lone_logs,
     )

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 def plural(number: int, noun: str, nouns: str | None = None) -> str:
     """Return "1 frame", "2,000 frames"; `nouns` where it takes more than an s."""
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def shown_path(value: object) -> str:
+    """Write a path for people: as seen from here where that is shorter."""
+    text = str(value)
+    return min(text, os.path.relpath(text), key=len) if os.path.isabs(text) else text
+
+
+def not_a_folder(path: Path) -> str:
+    """Return what to say of a path that should be a folder, or lie in one, and does not."""
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            where = "this" if place == path else str(place)
+            return f"{where} is a file; give a folder, which is made if absent"
+    return "a folder cannot be made here; give another one"
 
 
 def time_left(seconds: float) -> str:

@@ -10,6 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -72,6 +73,22 @@ def _existing(target: Path) -> _Label | None:
             return _Label(dataset_key=dataset.dataset_key, video=video)
     except FileNotFoundError:
         return None
+
+
+def is_published(
+    datasets: Path, *, session_id: str, dataset_key: str, video: Mapping[str, Any]
+) -> bool:
+    """Say whether a datasets folder holds this dataset already; changes nothing.
+
+    Args:
+        video: its name and digest.
+    Raises:
+        SessionConflict: the name is taken by the dataset of another video.
+        DatasetError: the name is taken by something that is no dataset.
+    """
+    target = datasets / session_folder(session_id) / schema.FILE_NAME
+    label = _Label(dataset_key=dataset_key, video=dict(video))
+    return _holds(target, label, session_id=session_id)
 
 
 def _check(path: Path, target: Path) -> None:
@@ -159,7 +176,11 @@ class DataStorage:
     def _published(self, target: Path) -> None:
         """Leave beside a published dataset what belongs there, and nothing that it has outlived."""
         _report_beside(target)
-        _failed_path(target).unlink(missing_ok=True)
+        failed = _failed_path(target)
+        if failed.exists():
+            failed.unlink(missing_ok=True)
+            with suppress(OSError):  # others' reports lie in it
+                failed.parent.rmdir()
 
     # ---- what is not published ------------------------------------------------------------------
 
@@ -177,16 +198,17 @@ class DataStorage:
             why: the error.
         """
         path = self.failed_path(content.session_id)
-        path.parent.mkdir(exist_ok=True)
-        write_text_whole(
-            path,
-            _report_text(
-                content.session_id,
-                content.dataset_key,
-                {**content.report, "recording": recording, "error": why},
-            ),
+        text = _report_text(
+            content.session_id,
+            content.dataset_key,
+            {**content.report, "recording": recording, "error": why},
         )
-        return path
+        while True:
+            path.parent.mkdir(exist_ok=True)
+            # Whoever publishes another recording removes the folder while it is empty.
+            with suppress(FileNotFoundError):
+                write_text_whole(path, text)
+                return path
 
     # ---- the one-item form ----------------------------------------------------------------------
 

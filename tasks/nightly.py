@@ -133,7 +133,7 @@ def finish(
             logging.WARNING if report.troubled else logging.INFO,
             "nightly run %s: %s",
             night.name,
-            report.text().replace("\n", "; ").rstrip("; "),
+            "; ".join(line.rstrip(".") for line in report.text().splitlines()),
             extra={"action": "nightly"},
         )
     return report

@@ -44,7 +44,7 @@ class Settings:
     nightly_config: Path | None = None
     """JSON file with the PipelineConfig values of nightly runs; None: the defaults."""
     settle_s: float = 600.0
-    """A recording is finished when nothing in it has changed for so long."""
+    """A recording is finished when nothing in it has changed for so long; 0: at once."""
     reconcile_s: float = 30.0
     """Pause between two reconciliations by beat."""
     max_waiting: int = 64
@@ -86,7 +86,7 @@ class Settings:
             nightly=nightly,
             nightly_tz=nightly_tz,
             nightly_config=_absolute(config_file, "NIGHTLY_CONFIG") if config_file else None,
-            settle_s=_positive(get("SETTLE_S", "600"), "SETTLE_S"),
+            settle_s=_positive(get("SETTLE_S", "600"), "SETTLE_S", or_zero=True),
             reconcile_s=_positive(get("RECONCILE_S", "30"), "RECONCILE_S"),
             max_waiting=max(1, int(_positive(get("MAX_WAITING", "64"), "MAX_WAITING"))),
             lease_s=_positive(get("LEASE_S", "20"), "LEASE_S"),
@@ -183,11 +183,12 @@ def _crontab(text: str | None, zone: str) -> Crontab | None:
         ) from None
 
 
-def _positive(text: str, name: str) -> float:
+def _positive(text: str, name: str, *, or_zero: bool = False) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 < value < 1e9:
-        raise UsageError(f"{PREFIX}{name} is {text!r}; give a positive number")
+    if not (0 < value < 1e9 or (or_zero and value == 0)):
+        more = ", or 0" if or_zero else ""
+        raise UsageError(f"{PREFIX}{name} is {text!r}; give a positive number{more}")
     return value

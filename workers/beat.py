@@ -54,7 +54,13 @@ def main() -> int:
         # is noted now, as the first tick may come just after its first nominal time.
         read_config(chosen, store)
         note_schedule(store, chosen.crontab, now_s=time.time())
-    log.info("beat: reconciling every %.0f s", chosen.reconcile_s)
+    log.info(
+        "beat: reconciling every %.0f s, store %s, datasets %s, broker %s",
+        chosen.reconcile_s,
+        chosen.store,
+        chosen.datasets,
+        chosen.shown_broker_url,
+    )
     return run(
         stopped,
         reconciling=lambda: every(LOOK_S, Reconciler(store, chosen.reconcile_s).look, stopped),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +14,7 @@ from rich.text import Text
 from playmill.errors import JobUnreadable
 from playmill.jobs import OPEN_STATES, state_of
 from playmill.lone_logs import LoneLog
-from playmill.phrases import plural
+from playmill.phrases import plural, shown_path
 from playmill.store import Store
 from tasks import broker
 from tasks.settings import Settings
@@ -102,7 +101,7 @@ def _outcome(
 def skipped(lone: LoneLog) -> Row:
     """Return the row of a log without a video, of which nothing is made."""
     return dict.fromkeys(KEYS) | {
-        "recording": str(lone.path),
+        "recording": str(lone.path.absolute()),
         "state": "skipped",
         "warnings": [],
         "skipped": lone.why,
@@ -122,12 +121,18 @@ def print_json(rows: Iterable[Row]) -> Counter[str | None]:
 
 
 def print_outline(
-    rows: Iterable[Row], console: Console, *, most: int = MAX_ROWS, ids: bool = False
+    rows: Iterable[Row],
+    console: Console,
+    *,
+    most: int = MAX_ROWS,
+    ids: bool = False,
+    there: Container[str] = (),
 ) -> Counter[str | None]:
     """Print the first rows and all failures, and count the rest; return the count of each state.
 
     Args:
         ids: begin each with as much of the job's id as tells it from others.
+        there: jobs whose datasets were there before.
     """
     states: Counter[str | None] = Counter()
 
@@ -137,24 +142,30 @@ def print_outline(
             if states.total() <= most or row["error"]:
                 yield row
 
-    print_rows(worth_a_line(), console, ids=ids)
+    print_rows(worth_a_line(), console, ids=ids, there=there)
     if states.total() > most:
         counts = ", ".join(f"{n} {state or UNREADABLE}" for state, n in states.most_common())
         console.print(f"{states.total():,} in all: {counts}", highlight=False)
     return states
 
 
-def print_rows(rows: Iterable[Row], console: Console, *, ids: bool = False) -> None:
+def print_rows(
+    rows: Iterable[Row], console: Console, *, ids: bool = False, there: Container[str] = ()
+) -> None:
     """Print a line for each recording, and beneath it what a person should know."""
     for row in rows:
         state = row["state"] or UNREADABLE
         color = {"published": "green", "failed": "red", UNREADABLE: "red"}.get(state, "yellow")
-        line = Text.assemble((f"{state:14}", color), _shown(row["recording"] or row["job_id"]))
+        line = Text.assemble((f"{state:14}", color), shown_path(row["recording"] or row["job_id"]))
         if ids:
             line = Text.assemble(f"{row['job_id'][:SHOWN_DIGITS]}  ", line)
         if row["frames"] is not None:
             line.append(f": {plural(row['frames'], 'frame')}, {plural(row['events'], 'event')}")
-            line.append(f" ({row['unassigned_events']:,} unassigned) -> {_shown(row['dataset'])}")
+            line.append(
+                f" ({row['unassigned_events']:,} unassigned) -> {shown_path(row['dataset'])}"
+            )
+            if row["job_id"] in there:
+                line.append(", which was there already")
         elif row["state"] in OPEN_STATES and row["chunks"]:
             line.append(f": {row['chunks_done']} of {plural(row['chunks'], 'chunk')}")
         elif row["skipped"]:
@@ -164,9 +175,3 @@ def print_rows(rows: Iterable[Row], console: Console, *, ids: bool = False) -> N
         notes = [("error", row["error"])] if row["error"] else []
         for kind, text in [*notes, *(("warning", warning) for warning in row["warnings"])]:
             console.print(f"  {kind}: {text}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _shown(value: object) -> str:
-    """Write a value for people: a path as seen from here where that is shorter."""
-    text = str(value)
-    return min(text, os.path.relpath(text), key=len) if os.path.isabs(text) else text

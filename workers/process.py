@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import threading
 import time
@@ -20,6 +21,8 @@ from tasks.app import settings
 from tasks.settings import armed_failpoints
 from workers import logs, watchdog
 
+log = logging.getLogger(__name__)
+
 HEAVY = {"gpu": "playmill.extraction", "cpu": "playmill.consolidation"}
 """The module behind each queue's tasks: importing it takes seconds (torch) in each process."""
 
@@ -32,10 +35,25 @@ def _set_up_logging(**_: Any) -> None:
 @worker_ready.connect
 def _watch(sender: Any, **_: Any) -> None:
     queues = list(app.amqp.queues.consume_from)
+    _introduce(queues)
     with contextlib.suppress(OSError):
         fit.begin_anew(Store(settings().store))
     threading.Thread(target=_say, args=(queues,), name="presence", daemon=True).start()
     watchdog.watch(queues, sender)
+
+
+def _introduce(queues: Sequence[str]) -> None:
+    """Log what this worker does, and where: Celery's own page names none of it."""
+    chosen = settings()
+    device = "cuda" if any("cuda" in queue for queue in queues) else "cpu"
+    log.info(
+        "worker: queues %s, device %s, store %s, datasets %s, broker %s",
+        " and ".join(queues),
+        device,
+        chosen.store,
+        chosen.datasets,
+        chosen.shown_broker_url,
+    )
 
 
 def _say(queues: Sequence[str]) -> None:

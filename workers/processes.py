@@ -40,7 +40,7 @@ def worker_command(
     """
     queues = ",".join(served_by(kind, device=device))
     return [
-        *(sys.executable, "-m", "celery", "-A", f"workers.{kind}", "worker"),
+        *(sys.executable, "-m", "celery", "--quiet", "-A", f"workers.{kind}", "worker"),
         *("-Q", queues, "-P", "prefork", "-c", "1", "-n", f"{name}@%h", "-l", log_level),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]

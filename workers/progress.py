@@ -47,7 +47,15 @@ def frames_done(facts: JobFacts) -> tuple[int, int]:
 class ProgressView:
     """Shows the jobs of one run while they go on."""
 
-    def __init__(self, names: Mapping[str, str], console: Console) -> None:
+    def __init__(
+        self, names: Mapping[str, str], console: Console, *, with_reasons: bool = False
+    ) -> None:
+        """Show the jobs of `names`.
+
+        Args:
+            with_reasons: say why one failed; for commands that print no result at their end.
+        """
+        self._with_reasons = with_reasons
         self._names = names
         self._console = console
         self._states: dict[str, State] = {}
@@ -141,7 +149,7 @@ class ProgressView:
         if self._console.is_terminal and state in OPEN_STATES:
             return
         text = f"{self._names[facts.job_id]}: {state}"
-        if facts.failed is not None:
+        if facts.failed is not None and self._with_reasons:
             text += f": {facts.failed}"
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 

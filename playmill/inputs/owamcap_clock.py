@@ -60,12 +60,16 @@ def clock_of(files: LogFiles, video: VideoTimes) -> Anchor | None:
     pts_us, utc_us = stamps.arrays()
     warnings = []
     if stamps.broken:
-        warnings.append(f"{plural(stamps.broken, 'message')} about frames cannot be read")
+        warnings.append(
+            f"{plural(stamps.broken, 'message')} about frames cannot be read and are left out;"
+            " the others place the video"
+        )
     known = _known(pts_us, video)
     if len(known) and not known.all():
         strange = int(np.count_nonzero(~known))
         warnings.append(
-            f"of no frame of the video: {strange} of {plural(len(known), 'frame stamp')}"
+            f"{strange} of {plural(len(known), 'frame stamp')} are of no frame of the video and are"
+            " left out; if these are many, see that the video is whole and belongs to this log"
         )
     check, fit = fit_stamps(utc_us[known], pts_us[known], source="frame stamps")
     finding, stamped_us = _stamp_anchor(check)
@@ -76,7 +80,11 @@ def clock_of(files: LogFiles, video: VideoTimes) -> Anchor | None:
         anchor_us = fit.offset_us if fit else int(np.median(wall_us - container_us))
         if stamped_us is not None and abs(stamped_us - anchor_us) > DISAGREEMENT_US:
             apart_ms = (stamped_us - anchor_us) / 1000
-            warnings.append(f"the frame stamps lie {apart_ms:+.1f} ms off the subtitle clock")
+            warnings.append(
+                f"the frame stamps lie {apart_ms:+.1f} ms off the subtitle clock, which is used;"
+                " see in `playmill report` whether presses lie where the pictures show them, and"
+                " give --latency-ms if they do not"
+            )
     elif stamped_us is not None:
         anchor_us = stamped_us
     elif len(known):
@@ -112,7 +120,7 @@ def _stamp_anchor(check: StampCheck) -> tuple[str | None, int | None]:
     if check.late is None and check.next_us is not None:
         return (
             "the frames are too even to tell whether their stamps are one frame late; they are"
-            " taken to be, as this recorder's always are",
+            " taken to be, as this recorder's always are; nothing is to be done",
             check.next_us,
         )
     return check.finding, check.anchor_us

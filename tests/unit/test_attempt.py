@@ -30,7 +30,7 @@ from tasks.attempt import has_broken_cuda
 from tasks.submit import make_request, submit
 from tests.unit.app_samples import deployed
 from tests.unit.job_samples import make_commit, make_manifest, make_session
-from workers import commands
+from workers.commands import connecting
 
 CUDA_TEXT = "CUDA error: an illegal memory access was encountered"
 
@@ -136,14 +136,14 @@ def test_a_command_makes_no_store_where_the_queue_knows_of_another(
     seen = module.broker.Snapshot(waiting=waiting)
     monkeypatch.setattr(module.broker, "look", lambda: seen)
     monkeypatch.setattr(module.broker, "noted_store", lambda: None)
-    monkeypatch.setattr(commands.presence, "listeners", dict)
-    commands._check_store(app_module.settings())
+    monkeypatch.setattr(connecting.presence, "listeners", dict)
+    connecting.check_store(app_module.settings())
     store.root.rename(tmp_path / "elsewhere")
     if waiting:
         with pytest.raises(UsageError, match=r"no store at .*; is the share mounted"):
-            commands._check_store(app_module.settings())
+            connecting.check_store(app_module.settings())
     else:
-        commands._check_store(app_module.settings())
+        connecting.check_store(app_module.settings())
 
 
 @pytest.mark.usefixtures("extracting")
@@ -213,17 +213,17 @@ def test_nothing_is_published_into_another_folder(
 def test_no_store_is_begun_where_another_is_known(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str
 ) -> None:
-    heard = {"host:1": commands.presence.Listener(frozenset({"cpu"}), "abc")}
+    heard = {"host:1": connecting.presence.Listener(frozenset({"cpu"}), "abc")}
     monkeypatch.setattr(module.broker, "look", module.broker.Snapshot)
     monkeypatch.setattr(module.broker, "noted_store", lambda: "abc" if known == "noted" else None)
     monkeypatch.setattr(
-        commands.presence, "listeners", lambda: heard if known == "listeners" else {}
+        connecting.presence, "listeners", lambda: heard if known == "listeners" else {}
     )
     with pytest.raises(UsageError, match="Redis knows the one with id abc; is the share mounted"):
-        commands._check_store(app_module.settings())
+        connecting.check_store(app_module.settings())
     # A store that has an identity is what counts; Redis may be that of another time.
     begin(store.root, tmp_path / "datasets")
-    commands._check_store(app_module.settings())
+    connecting.check_store(app_module.settings())
 
 
 class Ended(BaseException):

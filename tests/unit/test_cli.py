@@ -74,8 +74,14 @@ WRONG_USAGE: dict[str, tuple[tuple[str, ...], str]] = {
     "no recording": (("run", "notes.txt", "--datasets", "datasets"), "notes.txt: is no recording"),
     "no paths": (("run", "--datasets", "datasets"), "Missing argument"),
     "no datasets": (("run", "session"), "Missing option '--datasets'"),
-    "a file for datasets": (("run", "session", "--datasets", "file"), "--datasets file: cannot be"),
-    "a file in the way": (("run", "session", "--datasets", "file/d"), "file/d: cannot be written"),
+    "a file for datasets": (
+        ("run", "session", "--datasets", "file"),
+        "--datasets file: this is a file; give a folder",
+    ),
+    "a file in the way": (
+        ("run", "session", "--datasets", "file/d"),
+        "file/d: file is a file; give a folder",
+    ),
     "policy": ((*RUN, "--policy", "sometimes"), "unknown policy 'sometimes'; choose one of"),
     "near policy": ((*RUN, "--policy", "nearst"), "'nearst' (did you mean 'nearest'?); choose"),
     "format": ((*RUN, "--format", "vpt"), "no reader is named 'vpt' (did you mean 'openai-vpt'?)"),
@@ -96,7 +102,11 @@ WRONG_USAGE: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown command": (("frobnicate",), "No such command"),
     "inspect nothing": (("inspect", "absent.h5"), "absent.h5"),
     "inspect text": (("inspect", "notes.txt"), "notes.txt"),
-    "inspect a folder": (("inspect", "session"), "session"),
+    "inspect a recording": (
+        ("inspect", "session"),
+        "session: recordings, no datasets; `playmill plan`",
+    ),
+    "inspect an empty folder": (("inspect", "empty"), "empty: neither a dataset nor a recording"),
     "inspect as json": (("inspect", "--json", "notes.txt"), "notes.txt"),
     "verify nothing": (("verify", "absent.h5"), "absent.h5: there is no such file"),
     "report of nothing": (("report", "absent.h5", "-o", "r.html"), "absent.h5: there is no such"),
@@ -257,6 +267,41 @@ def test_inspecting_a_dataset_without_its_arrays_is_no_traceback(
     assert "x.h5" in ended.err
 
 
+def test_inspect_lists_the_datasets_of_a_folder(playmill: Command, dataset: Path) -> None:
+    folder = dataset.parent.parent
+    lines = playmill("inspect", folder).out.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        f"{min(str(dataset), os.path.relpath(dataset), key=len)}: 150 frames"
+    )
+    (row,) = json.loads(playmill("inspect", "--json", folder).out)
+    assert row["frames"]["count"] == 150
+    assert playmill("inspect", dataset.parent).out.splitlines() == lines
+
+
+@pytest.mark.parametrize("name", ["STORE", "DATASETS"])
+def test_a_file_in_place_of_a_folder_of_the_deployment_is_named(
+    playmill: Command, places: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    values = {"BROKER_URL": "redis://localhost:1", "STORE": places / "s", "DATASETS": places / "d"}
+    for key, value in (values | {"ROOTS": f"r={places}", name: places / "file"}).items():
+        monkeypatch.setenv(f"PLAYMILL_{key}", str(value))
+    ended = playmill("status")
+    assert ended.status == 2
+    assert f"PLAYMILL_{name} is {places / 'file'}: this is a file; give a folder" in ended.err
+
+
+def test_an_empty_store_is_said_to_be_so(
+    playmill: Command, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"BROKER_URL": "redis://localhost:1", "STORE": places / "s", "DATASETS": places / "d"}
+    for key, value in (values | {"ROOTS": f"r={places}"}).items():
+        monkeypatch.setenv(f"PLAYMILL_{key}", str(value))
+    ended = playmill("status")
+    assert (ended.status, ended.out) == (0, "")
+    assert f"no jobs on the store at {places / 's'}" in ended.err
+
+
 def run_process(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a process of its own."""
     return subprocess.run(
@@ -282,7 +327,8 @@ def library_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("verb", cli.MILL_VERBS)
 def test_every_verb_of_the_mill_has_a_stand_in(verb: str) -> None:
-    assert (PROJECT / "workers" / "commands.py").read_text().count(f"def {verb}(") == 1
+    modules = (PROJECT / "workers" / "commands").glob("*.py")
+    assert sum(module.read_text().count(f"def {verb}(") for module in modules) == 1
 
 
 def test_without_the_mill_one_line_says_how_to_get_it(library_alone: Path) -> None:
@@ -295,7 +341,9 @@ def test_without_the_mill_one_line_says_how_to_get_it(library_alone: Path) -> No
 def test_another_package_called_workers_is_not_the_mill(library_alone: Path) -> None:
     (library_alone / "workers").mkdir(exist_ok=True)
     (library_alone / "workers" / "__init__.py").touch()
-    (library_alone / "workers" / "commands.py").write_text("raise SystemExit('another package')")
+    commands = library_alone / "workers" / "commands" / "__init__.py"
+    commands.parent.mkdir(exist_ok=True)
+    commands.write_text("raise SystemExit('another package')")
     ended = run_process("run", "x", "--datasets", "d", cwd=library_alone)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "this command needs the mill" in ended.stderr

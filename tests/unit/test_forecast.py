@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from playmill.config import PipelineConfig
 from playmill.forecast import Forecast, forecast, frames_per_second, outlook, total
 from playmill.lone_logs import LoneLog
+from playmill.storage import DataStorage
 from playmill.testing import make_recording
+from tests.unit.dataset_samples import make_content, make_features
 
 CONFIG = PipelineConfig(encoder="mean_pixel")
 
@@ -79,3 +82,18 @@ def test_where_nothing_is_to_be_done_no_rate_is_named(tmp_path: Path) -> None:
 def test_the_backbone_is_measured_with_all_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("playmill.forecast.MEASURED_S", 0.05)
     assert frames_per_second(CONFIG) > 10
+
+
+def test_what_is_published_already_or_taken_by_another_video_is_foreseen(
+    recording: Path, tmp_path: Path
+) -> None:
+    datasets = tmp_path / "datasets"
+    DataStorage(datasets).write(make_content(session_id="x"), features=[make_features()])
+    (row,) = forecast([recording], CONFIG, datasets=datasets)
+    assert (row.published, row.error) == (False, None)
+    (datasets / "session_x").rename(datasets / f"session_{row.session_id}")
+    (row,) = forecast([recording], CONFIG, datasets=datasets)
+    assert "the dataset of another video" in (row.error or "")
+    mine = replace(row, frames=30, seconds=1.0, error=None, published=True)
+    assert next(outlook([mine])).endswith("; its dataset is there already")
+    assert total([mine], None) == "0 recordings would be made, 0 would fail, 1 is there already"

@@ -74,7 +74,8 @@ class TestVerdict:
         assert check.anchor_us == check.own_us
         assert check.finding == (
             "the frames are too even to tell whether their stamps are one frame late: the anchor"
-            f" is {check.own_us} us, or {check.next_us} us if they are"
+            f" is {check.own_us} us, or {check.next_us} us if they are; the first is used"
+            " unless --pts-zero-us says otherwise"
         )
         assert check.own_us - check.next_us == pytest.approx(50_000, abs=50)
 

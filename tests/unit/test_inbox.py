@@ -61,14 +61,14 @@ def test_a_finished_recording_is_taken_and_a_known_one_is_not(inbox: Path) -> No
     assert (names(again), again.known, again.found) == ([], 1, {str(inbox): 1})
 
 
-def test_a_log_that_waits_for_its_video_is_left_for_another_night(inbox: Path) -> None:
+def test_a_log_without_its_video_is_told_and_is_no_recording(inbox: Path) -> None:
     log = inbox / "events.jsonl"
     log.write_text('{"time_stamp": 1.5, "action": "move", "x": 1, "y": 2}\n')
     age(inbox)
     findings = look_into(inbox, inbox)
     assert names(findings) == ["inbox/good"]
-    ((name, why),) = findings.skipped
-    assert name == str(log)
+    ((name, why),) = findings.lone_logs
+    assert (name, findings.skipped) == (str(log), [])
     assert "an input log (ducktrack) without its video" in why
     assert findings.problems == []
 

@@ -75,6 +75,7 @@ def publish(store: Store, request: Request, *, frames: int = 300, when_s: float 
         "session_id": request.session_id,
         "frames": frames,
         "published_s": when_s,
+        "warnings": ["the log is short"],
     }
     store.end(request.job_id, "published", marker)
 
@@ -270,7 +271,13 @@ def test_the_report_comes_when_the_last_job_has_ended_and_says_it_all(
 ) -> None:
     good, bad, stopped = (make_request(name) for name in ("good", "bad\nname", "stopped"))
     night = begin_with(
-        store, good, bad, stopped, skipped=(("root:late", "it is being written"),), known=7
+        store,
+        good,
+        bad,
+        stopped,
+        skipped=(("root:late", "it is being written"),),
+        known=7,
+        lone_logs=(("/in/events.csv", "put its video beside it"),),
     )
     store.put_manifest(good.job_id, make_manifest(chunks=3, num_frames=100))
     publish(store, good, frames=299, when_s=MONDAY_S + 105.0)
@@ -299,6 +306,8 @@ def test_the_report_comes_when_the_last_job_has_ended_and_says_it_all(
     assert r"failed: root:bad\nname: no video in it" in text
     assert "cancelled: root:stopped: cancelled by hand" in text
     assert "not taken tonight: root:late: it is being written" in text
+    assert "  warning: the log is short" in text
+    assert "no recording: /in/events.csv: put its video beside it" in text
     # And it is written once: what happens to its jobs later does not change it.
     store.forget_attempts(bad.job_id)
     assert list(nights.open_nights(store)) == []

@@ -308,7 +308,9 @@ class TestClock:
         pts, screens = frames(late=True)
         found = anchor(tmp_path, screens, video(pts, [(0, BASE_US)]))
         assert found.pts_zero_us == BASE_US
-        assert "the frame stamps lie +100.0 ms off the subtitle clock" in found.warnings
+        (warning,) = [text for text in found.warnings if "+100.0 ms off" in text]
+        assert "the subtitle clock, which is used" in warning
+        assert "give --latency-ms" in warning
         assert found.report is None
 
     def test_stamps_of_another_video_are_no_clock(self, tmp_path) -> None:
@@ -322,8 +324,9 @@ class TestClock:
         found = anchor(tmp_path, [*screens, screen(60_000, 60_000)], video([*pts, 7780]))
         assert abs(found.pts_zero_us - (BASE_US + 100_000)) <= 1
         assert found.warnings[:2] == (
-            "2 messages about frames cannot be read",
-            "of no frame of the video: 1 of 12 frame stamps",
+            "2 messages about frames cannot be read and are left out; the others place the video",
+            "1 of 12 frame stamps are of no frame of the video and are left out; if these are"
+            " many, see that the video is whole and belongs to this log",
         )
 
     def test_without_stamps_and_marks_there_is_no_clock(self, tmp_path) -> None:

@@ -51,3 +51,12 @@ def test_the_rate_is_taken_where_a_chunk_ends_and_stays(clock: Callable[[float],
         clock(15.0)
         view.update([replace(begun, committed=frozenset({0}))])
         assert rate in view.detail()
+
+
+@pytest.mark.parametrize("with_reasons", [True, False])
+def test_a_reason_is_for_commands_that_print_no_result(with_reasons: bool) -> None:
+    out = io.StringIO()
+    with ProgressView({JOB: "a"}, Console(file=out), with_reasons=with_reasons) as view:
+        view.update([replace(facts(), failed="no video in it")])
+    assert "a: failed" in out.getvalue()
+    assert ("no video in it" in out.getvalue()) == with_reasons

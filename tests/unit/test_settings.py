@@ -86,7 +86,7 @@ def test_a_child_process_reads_the_same_settings() -> None:
             "night.json",
             "PLAYMILL_NIGHTLY_CONFIG is 'night.json'; give an absolute",
         ),
-        ("SETTLE_S", "-1", "PLAYMILL_SETTLE_S is '-1'; give a positive number"),
+        ("SETTLE_S", "-1", "PLAYMILL_SETTLE_S is '-1'; give a positive number, or 0"),
         ("INBOX", "/elsewhere", "PLAYMILL_INBOX: /elsewhere lies under none of the roots"),
         ("INBOX", "in", "PLAYMILL_INBOX is 'in'; give an absolute path"),
         ("RECONCILE_S", "soon", "PLAYMILL_RECONCILE_S is 'soon'; give a positive number"),
@@ -124,3 +124,7 @@ def test_settings_that_are_printed_show_no_password() -> None:
 
 def test_a_broker_without_a_password_is_shown_whole() -> None:
     assert read().shown_broker_url == "redis://host/0"
+
+
+def test_recordings_may_be_taken_at_once() -> None:
+    assert read(SETTLE_S="0").settle_s == 0

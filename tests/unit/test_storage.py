@@ -512,3 +512,15 @@ def test_frames_that_make_no_dataset_are_refused(
     storage.save_synced_data(data)
     with pytest.raises(DatasetError, match=problem):
         storage.end_session()
+
+
+def test_no_empty_folder_of_failures_stays(tmp_path: Path) -> None:
+    storage = DataStorage(tmp_path)
+    content = make_content()
+    kept = storage.keep_failed(content, recording="/r", why="coverage is 0.1")
+    other = storage.keep_failed(make_content(session_id="o"), recording="/o", why="the same")
+    storage.write(content, features=[make_features()])
+    assert (kept.exists(), other.exists()) == (False, True)
+    storage.write(make_content(session_id="o"), features=[make_features()])
+    assert not other.parent.exists()
+    assert storage.keep_failed(make_content(session_id="p"), recording="/p", why="x").exists()

@@ -24,9 +24,10 @@ from tasks.collect import ABANDONED_S, find_garbage
 from tasks.submit import submit
 from tests.unit.app_samples import deployed
 from tests.unit.job_samples import make_commit, make_manifest, make_request
-from workers import commands
 from workers import mill as mill_module
+from workers.commands import connecting, looking, mending, sending, waiting
 from workers.mill import LocalMill
+from workers.outcome import outcomes
 from workers.processes import Process
 from workers.unreadable import Unreadable
 
@@ -70,10 +71,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         for request in (GOOD, BAD):
             store.submit(request)
         settings = app_module.settings()
-        monkeypatch.setattr(commands, "_connect", lambda **_: (settings, store))
-        monkeypatch.setattr(commands, "WAIT_S", 0.01)
-        monkeypatch.setattr(commands, "Unreadable", partial(Unreadable, give_up_s=0.0))
-        monkeypatch.setattr(commands.broker, "running_or_none", frozenset)
+        for module in (connecting, looking, mending, sending):
+            monkeypatch.setattr(module, "connect", lambda **_: (settings, store), raising=False)
+        for module in (looking, waiting):
+            monkeypatch.setattr(module, "WAIT_S", 0.01)
+            monkeypatch.setattr(module, "Unreadable", partial(Unreadable, give_up_s=0.0))
+        monkeypatch.setattr(connecting.broker, "running_or_none", frozenset)
         yield store
 
 
@@ -91,15 +94,15 @@ def test_status_lists_it_with_the_reason(
     store: Store, capsys: pytest.CaptureFixture[str], damage: Damage
 ) -> None:
     damage(store.job_folder(BAD.job_id))
-    assert status_of(lambda: commands.status(None, as_json=True)) == 1
+    assert status_of(lambda: looking.status(None, as_json=True)) == 1
     rows = {row["job_id"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows[GOOD.job_id]["state"] == "queued"
     assert rows[BAD.job_id]["state"] is None
     assert REASON in rows[BAD.job_id]["error"]
     assert rows[GOOD.job_id].keys() == rows[BAD.job_id].keys()
-    assert status_of(lambda: commands.status(None)) == 1
+    assert status_of(lambda: looking.status(None)) == 1
     assert f"{BAD.job_id[:12]}  unreadable" in capsys.readouterr().out
-    assert status_of(lambda: commands.status([GOOD.job_id])) == 0
+    assert status_of(lambda: looking.status([GOOD.job_id])) == 0
 
 
 def test_status_refuses_another_datasets_folder_than_the_jobs_are_of(
@@ -107,17 +110,17 @@ def test_status_refuses_another_datasets_folder_than_the_jobs_are_of(
 ) -> None:
     begin(store.root, tmp_path / "others")
     with pytest.raises(UsageError, match=r"datasets has no \.playmill-id in it"):
-        commands.status(None)
+        looking.status(None)
 
 
 def test_what_becomes_of_jobs_is_said(
     store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "advance", lambda *_, **__: set())
+    monkeypatch.setattr(mending, "advance", lambda *_, **__: set())
     for command, said in (
-        (commands.cancel, "is cancelled"),
-        (commands.cancel, "has ended already"),
-        (commands.retry, "goes on"),
+        (mending.cancel, "is cancelled"),
+        (mending.cancel, "has ended already"),
+        (mending.retry, "goes on"),
     ):
         command([GOOD.job_id[:6]])
         assert capsys.readouterr().out == f"{GOOD.job_id[:12]}  {said}\n"
@@ -129,7 +132,7 @@ def test_watching_ends_when_the_others_have_ended(
 ) -> None:
     damage(store.job_folder(BAD.job_id))
     store.end(GOOD.job_id, "failed", {"reason": "no video", "failed_s": 1.0})
-    assert status_of(commands.watch) == 1
+    assert status_of(looking.watch) == 1
     assert capsys.readouterr().err.count(REASON) == 1
 
 
@@ -138,7 +141,7 @@ def test_others_are_cancelled_beside_it(
     store: Store, capsys: pytest.CaptureFixture[str], damage: Damage
 ) -> None:
     damage(store.job_folder(BAD.job_id))
-    status_of(lambda: commands.cancel([BAD.job_id, GOOD.job_id], drop_parts=True))
+    status_of(lambda: mending.cancel([BAD.job_id, GOOD.job_id], drop_parts=True))
     assert not store.is_open(GOOD.job_id)
     assert not store.is_open(BAD.job_id)
     assert f"{GOOD.job_id[:12]}  " in capsys.readouterr().out
@@ -208,11 +211,13 @@ def test_a_job_that_can_be_read_again_is_waited_for(store: Store) -> None:
 def test_a_wait_gives_it_up(store: Store, monkeypatch: pytest.MonkeyPatch, damage: Damage) -> None:
     damage(store.job_folder(BAD.job_id))
     store.end(GOOD.job_id, "failed", {"reason": "no video", "failed_s": 1.0})
-    monkeypatch.setattr("tasks.broker.look", commands.broker.Snapshot)
+    monkeypatch.setattr("tasks.broker.look", connecting.broker.Snapshot)
     settings = app_module.settings()
-    commands._wait(store, settings, [GOOD.job_id, BAD.job_id], commands.Console(stderr=True))
-    rows = commands.outcomes(store, [GOOD.job_id, BAD.job_id], settings)
-    assert status_of(lambda: commands._finish(rows, as_json=True, console=commands.Console())) == 1
+    waiting.wait_for(store, settings, [GOOD.job_id, BAD.job_id], waiting.Console(stderr=True))
+    rows = outcomes(store, [GOOD.job_id, BAD.job_id], settings)
+    assert (
+        status_of(lambda: waiting.finish_with(rows, as_json=True, console=waiting.Console())) == 1
+    )
 
 
 def bad_ending(folder: Path) -> None:
@@ -244,12 +249,12 @@ def test_a_night_that_is_not_over_in_time_is_told_and_counts_as_failed(
     found = Findings(found={"/in": 1}, requests=[GOOD])
     night = nights.claim(store, nights.Night.of(found, nominal_s=0, started_s=0.0))
     nights.submit(store, night)
-    monkeypatch.setattr(commands, "go_on", lambda *_, **__: None)
-    monkeypatch.setattr(commands, "begin", lambda *_, **__: night)
-    monkeypatch.setattr(commands.broker, "look", commands.broker.Snapshot)
-    monkeypatch.setattr(commands.broker, "send", lambda *_, **__: None)
-    monkeypatch.setattr(commands.presence, "listeners", dict)
-    run = partial(commands.nightly, once=True, within=0.0, as_json=True)
+    monkeypatch.setattr(sending, "go_on", lambda *_, **__: None)
+    monkeypatch.setattr(sending, "begin", lambda *_, **__: night)
+    monkeypatch.setattr(connecting.broker, "look", connecting.broker.Snapshot)
+    monkeypatch.setattr(connecting.broker, "send", lambda *_, **__: None)
+    monkeypatch.setattr(connecting.presence, "listeners", dict)
+    run = partial(sending.nightly, once=True, within=0.0, as_json=True)
     assert status_of(run) == 1
     (row,) = json.loads(capsys.readouterr().out)["jobs"]
     assert row["state"] == "open"

@@ -9,10 +9,11 @@ import pytest
 import typer
 
 from playmill.errors import UsageError
+from playmill.identity import DATASETS_MARKER, begin
 from playmill.roots import Roots
 from playmill.store import Store
 from tasks.settings import Settings
-from workers import commands
+from workers.commands import serving
 from workers.processes import Process
 
 
@@ -32,8 +33,8 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Process]:
         found.extend(processes)
         return 0
 
-    monkeypatch.setattr(commands, "_connect", lambda **_: (settings, Store(tmp_path / "store")))
-    monkeypatch.setattr(commands, "supervise", supervise)
+    monkeypatch.setattr(serving, "connect", lambda **_: (settings, Store(tmp_path / "store")))
+    monkeypatch.setattr(serving, "supervise", supervise)
     return found
 
 
@@ -47,11 +48,12 @@ def test_every_gpu_has_its_processes(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     with pytest.raises(typer.Exit):
-        commands.worker("gpu", name="w", per_gpu=per_gpu)
+        serving.worker("gpu", name="w", per_gpu=per_gpu)
     assert [process.name for process in started] == names
     for process in started:
         assert process.env["CUDA_VISIBLE_DEVICES"] == process.name.split("-")[1]
         assert f"{process.name}@%h" in process.command
+        assert "--quiet" in process.command
 
 
 def test_several_processes_on_a_gpu_need_one(
@@ -59,5 +61,21 @@ def test_several_processes_on_a_gpu_need_one(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(UsageError, match="--per-gpu 2: this worker has no GPU"):
-        commands.worker("gpu", name="w", per_gpu=2)
+        serving.worker("gpu", name="w", per_gpu=2)
     assert not started
+
+
+def test_a_worker_that_would_publish_into_another_folder_does_not_start(
+    started: list[Process], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, datasets = tmp_path / "store", tmp_path / "datasets"
+    store.mkdir()
+    datasets.mkdir()
+    begin(store, datasets)
+    (datasets / DATASETS_MARKER).unlink()
+    with pytest.raises(UsageError, match=r"has no \.playmill-id in it.*Is the share mounted"):
+        serving.worker("cpu", name="w")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(typer.Exit):
+        serving.worker("gpu", name="w")
+    assert len(started) == 2
