@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 
 from benchmarks.table import Row, apart, print_table
 from playmill.config import PipelineConfig
+from playmill.decoding.motion import COLUMNS, PICTURE_SIZE
 from playmill.jobs import Commit
 from playmill.manifest import Manifest, file_digest
-from playmill.motion import COLUMNS, PICTURE_SIZE
 from playmill.parts import PartArray
 from playmill.plan import Chunk
+from playmill.publishing.row_source import PartRows
 from playmill.recording import read_recording
-from playmill.row_source import PartRows
 from playmill.storage import DataStorage
 
 DIM = 1280
@@ -145,7 +145,7 @@ def make_manifest(session: Path, commits: list[Commit]) -> Manifest:
 
 def consolidate_here(folder: Path) -> dict[str, float]:
     """Consolidate what lies in `folder`, in this process; return seconds and peak MB."""
-    from playmill.consolidation import consolidate
+    from playmill.publishing.consolidation import consolidate
 
     commits = [Commit.from_json(json.loads(line)) for line in (folder / "commits").open()]
     manifest = make_manifest(folder / "session", commits)

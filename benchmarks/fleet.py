@@ -27,10 +27,10 @@ import redis
 
 from playmill import encoders
 from playmill.config import PipelineConfig
+from playmill.decoding.motion import PICTURE_SIZE, motion_rows
 from playmill.identity import begin
 from playmill.jobs import Commit
 from playmill.manifest import Manifest
-from playmill.motion import PICTURE_SIZE, motion_rows
 from playmill.parts import PartWriter
 from playmill.plan import Chunk
 from playmill.roots import Roots
@@ -105,11 +105,11 @@ class DirectIndexer:
 
 def serve(kind: str, *, number: int, threads: int, delay_s: float) -> None:
     """Be `threads` workers of a queue."""
-    import playmill.decode_process
+    import playmill.decoding.process
     import tasks.extract
     from workers import cpu, gpu
 
-    playmill.decode_process.DecodeProcess = DirectIndexer  # type: ignore[assignment, misc]
+    playmill.decoding.process.DecodeProcess = DirectIndexer  # type: ignore[assignment, misc]
     spec = encoders.describe(CONFIG.encoder)
     extractor = DelayExtractor(delay_s, SimpleNamespace(spec=spec))
     tasks.extract._load = lambda *_: extractor  # type: ignore[assignment, misc]

@@ -21,14 +21,14 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill.alignment.lag import estimate_lag
 from playmill.config import PipelineConfig
-from playmill.consolidation import read_events
+from playmill.decoding.motion import motion_rows
+from playmill.decoding.pictures import GrayConverter
 from playmill.encoders import describe
 from playmill.inputs.events import KINDS, InputEvents
-from playmill.lag import estimate_lag
 from playmill.manifest import make_manifest
-from playmill.motion import motion_rows
-from playmill.pictures import GrayConverter
+from playmill.publishing.consolidation import read_events
 from playmill.recording import discover, read_recording
 from playmill.video_index import index_video
 

@@ -37,7 +37,7 @@ def extract_here(
     """Extract in this process; return the peaks, in MB, after an early chunk and the last."""
     from playmill import encoders
     from playmill.config import PipelineConfig
-    from playmill.decode_process import DecodeProcess
+    from playmill.decoding.process import DecodeProcess
     from playmill.extraction import Extractor
     from playmill.frame_processor import FrameProcessor
     from playmill.manifest import make_manifest

@@ -11,8 +11,8 @@ from collections import Counter
 import numpy as np
 
 from playmill import encoders
+from playmill.backbones.openvino import load_openvino
 from playmill.config import PipelineConfig
-from playmill.openvino_backbone import load_openvino
 
 
 def measure(num_batches: int) -> None:

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.table import Row, print_table
-from playmill.chunk_writer import ChunkWriter
-from playmill.row_reader import RowReader
+from playmill.publishing.chunk_writer import ChunkWriter
+from playmill.reading.row_reader import RowReader
 from playmill.schema import FEATURE_CHUNK_ROWS
 
 DIM = 1280

@@ -37,13 +37,13 @@ def run_here(path: Path) -> dict[str, float]:
     with stage("imports"):
         from playmill import encoders
         from playmill.config import PipelineConfig
-        from playmill.consolidation import consolidate
-        from playmill.decode_process import DecodeProcess
+        from playmill.decoding.process import DecodeProcess
         from playmill.extraction import Extractor
         from playmill.frame_processor import FrameProcessor
         from playmill.manifest import make_manifest
+        from playmill.publishing.consolidation import consolidate
+        from playmill.publishing.row_source import PartRows
         from playmill.recording import read_recording
-        from playmill.row_source import PartRows
         from playmill.storage import DataStorage
         from playmill.verify import verify
     config = PipelineConfig()

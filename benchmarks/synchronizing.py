@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.table import Row, print_table
-from playmill import actions, synchronizer
+from playmill import synchronizer
+from playmill.alignment import actions
 from playmill.inputs import InputEvents
 
 NUM_KEYS = 16

@@ -15,8 +15,8 @@ except ImportError:  # the library was installed without its dependencies
     sys.exit("playmill: the command needs typer and rich: pip install playmill")
 
 from playmill import __version__
+from playmill.command.options import Wanted, takes_config
 from playmill.errors import DatasetError, PlaymillError, UsageError
-from playmill.options import Wanted, takes_config
 
 if TYPE_CHECKING:
     from playmill.lone_logs import LoneLog
@@ -112,7 +112,7 @@ def inspect(
     ] = False,
 ) -> None:
     """Show a dataset on one screen, or list those of a folder."""
-    from playmill import inspection
+    from playmill.command import inspection
 
     try:
         if file.is_dir():
@@ -161,7 +161,7 @@ def plan(
     lone: list[LoneLog] = []
     found = list(discover(paths, skip=[datasets] if datasets else [], tell=lone.append))
     try:
-        from playmill import forecast
+        from playmill.command import forecast
     except ImportError as error:
         raise UsageError(f"plan needs the extra `extract`: {error}") from error
     rows = forecast.forecast(found, wanted.config, weights=wanted.weights, datasets=datasets)
@@ -216,8 +216,8 @@ def _datasets_in(path: Path, *, none_is_wrong: bool = True) -> list[Path]:
 @app.command()
 def verify(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> None:
     """Check every promise of the format; exit status 1 if one is broken."""
+    from playmill.command.verify_process import verify_apart
     from playmill.verify import report_beside
-    from playmill.verify_process import verify_apart
 
     broken = False
     for path in [path for file in files for path in _datasets_in(file)]:
@@ -253,7 +253,7 @@ def resync(
     What is not given stays as it was. Datasets in a FOLDER for which the options make no sense
     (--latency-ms for policy line) are passed over.
     """
-    from playmill.options import read_changes
+    from playmill.command.options import read_changes
 
     paths = [path for file in files for path in _datasets_in(file)]
     change = read_changes(
@@ -264,7 +264,7 @@ def resync(
         controls=controls,
     )
     try:
-        from playmill.resync import check_change, resync_all
+        from playmill.publishing.resync import check_change, resync_all
     except ImportError as error:
         raise UsageError(f"resync needs the extra `extract`: {error}") from error
     for file in files:

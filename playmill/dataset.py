@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from playmill import schema
 from playmill.errors import DatasetError
 from playmill.inputs.events import DEVICES, KINDS
-from playmill.row_reader import RowReader
+from playmill.reading.row_reader import RowReader
 
 FIELDS = ("features", "timestamp_us", "keys", "buttons", "mouse", "scroll", "axes", "valid")
 """What a window holds unless told otherwise."""

@@ -174,7 +174,7 @@ def load(
         UsageError: there is no such encoder, or no such device.
         EncoderError: its weights cannot be had, do not fit, or are not those of the spec.
     """
-    from playmill.weights import read_weights, state_digest
+    from playmill.backbones.weights import read_weights, state_digest
 
     place = choose_device(device)
     name = encoder if isinstance(encoder, str) else encoder.name

@@ -27,13 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playmill import failpoints
-from playmill.decode_process import DecodeProcess
+from playmill.decoding.motion import motion_rows
+from playmill.decoding.process import DecodeProcess
 from playmill.errors import CorruptVideo, DecoderDied
 from playmill.frame_processor import FrameProcessor
 from playmill.frames import Frame, decoder_version
 from playmill.jobs import Commit
 from playmill.manifest import Manifest
-from playmill.motion import motion_rows
 from playmill.parts import PartWriter
 from playmill.plan import Chunk
 from playmill.schema import frame_flag

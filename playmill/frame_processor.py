@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from playmill.backbones import IMAGENET_MEAN, IMAGENET_STD
+from playmill.backbones.openvino import MIN_COSINE, OpenVinoBackbone
 from playmill.config import PRECISIONS, PipelineConfig
 from playmill.encoders import Encoder, EncoderSpec, choose_device, features_of
 from playmill.errors import EncoderError, UsageError
-from playmill.openvino_backbone import MIN_COSINE, OpenVinoBackbone
 
 log = logging.getLogger(__name__)
 

@@ -22,11 +22,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from playmill.decoding.missing_pts import NO_TIME
+from playmill.decoding.pictures import GrayConverter, PictureReader, Size
+from playmill.decoding.source_file import SourceFile
 from playmill.errors import SourceChanged
-from playmill.missing_pts import NO_TIME
-from playmill.pictures import GrayConverter, PictureReader, Size
 from playmill.plan import Chunk
-from playmill.source_file import SourceFile
 from playmill.video_index import corrupt, open_video, read_npy, still_paths
 
 _EARLIER_S = (0, 2, 20)

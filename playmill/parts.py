@@ -23,9 +23,9 @@ from blake3 import blake3
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
+from playmill.decoding.motion import COLUMNS, PICTURE_SIZE
 from playmill.errors import PartError
 from playmill.markers import fsync
-from playmill.motion import COLUMNS, PICTURE_SIZE
 
 ROWS_PER_ZARR_CHUNK = {"features": 256, "images": 16, "motion": 512, "glances": 2}
 """Rows in one zarr chunk: a chunk is one file, so few enough files and little memory."""

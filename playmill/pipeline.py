@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 
 from playmill import encoders
 from playmill.config import PipelineConfig
-from playmill.consolidation import consolidate
-from playmill.decode_process import DecodeProcess
+from playmill.decoding.process import DecodeProcess
 from playmill.extraction import Extractor
 from playmill.frame_processor import FrameProcessor
 from playmill.manifest import check_unchanged, file_digest, make_manifest, source_files
+from playmill.publishing.consolidation import consolidate
+from playmill.publishing.row_source import PartRows
 from playmill.recording import read_recording
 from playmill.roots import Roots
-from playmill.row_source import PartRows
 from playmill.storage import DataStorage
 
 

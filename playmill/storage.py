@@ -20,13 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playmill import failpoints, schema
-from playmill.content import DatasetContent, FeatureBlocks, ImageBlocks
 from playmill.dataset import Dataset, open_dataset
-from playmill.dataset_writer import open_spool, seal, write_features, write_images, write_labels
 from playmill.errors import DatasetError, SessionConflict, Superseded
-from playmill.publication import Temporary, collect_stale, locked, write_text_whole
-from playmill.row_reader import blocks
-from playmill.synced_content import from_synced_data
+from playmill.publishing.content import DatasetContent, FeatureBlocks, ImageBlocks
+from playmill.publishing.dataset_writer import (
+    open_spool,
+    seal,
+    write_features,
+    write_images,
+    write_labels,
+)
+from playmill.publishing.publication import Temporary, collect_stale, locked, write_text_whole
+from playmill.publishing.synced_content import from_synced_data
+from playmill.reading.row_reader import blocks
 from playmill.verify import verify
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from playmill.identity import Identity, read_identity
 from playmill.jobs import MAX_ATTEMPTS, Attempts, Commit, JobFacts, Needs, Request, Step
 from playmill.manifest import MANIFEST_VERSION, JobPlan, Manifest, file_digest
 from playmill.markers import fsync, put_if_absent, read_json, replace, temporary_beside
-from playmill.publication import locked
+from playmill.publishing.publication import locked
 
 ENDINGS = ("published", "failed", "cancelled")
 """Markers of a job that has ended."""

@@ -21,12 +21,12 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from playmill.decoding.keyframes import UNIT_RULES, key_reader
+from playmill.decoding.missing_pts import NO_TIME, repair_pts
+from playmill.decoding.source_file import READ_BYTES, SourceFile
 from playmill.errors import CorruptVideo, MissingStream, SourceChanged
 from playmill.inputs import VideoTimes
-from playmill.keyframes import UNIT_RULES, key_reader
-from playmill.missing_pts import NO_TIME, repair_pts
 from playmill.phrases import plural
-from playmill.source_file import READ_BYTES, SourceFile
 
 STILL_NAME = re.compile(r"([0-9]{1,18})\.(png|jpg|jpeg|npy)", re.IGNORECASE | re.ASCII)
 """Name of a still picture: its time in microseconds, or its index."""

@@ -19,7 +19,7 @@ from tasks.ingest import recording_of
 
 if TYPE_CHECKING:
     from playmill.manifest import Manifest
-    from playmill.row_source import RowSource
+    from playmill.publishing.row_source import RowSource
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,9 @@ def consolidate(job_id: str, store_id: str | None = None) -> None:
 
 def _publish(store: Store, job_id: str) -> None:
     # zarr and h5py are imported here, in the process that consolidates, and in no sender.
-    from playmill.consolidation import consolidate as publish
     from playmill.encoders import feature_key
-    from playmill.row_source import DatasetRows, PartRows
+    from playmill.publishing.consolidation import consolidate as publish
+    from playmill.publishing.row_source import DatasetRows, PartRows
     from playmill.storage import DataStorage, session_folder
 
     _check_datasets(store)

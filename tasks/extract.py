@@ -94,7 +94,7 @@ def _extractor(store: Store, config: PipelineConfig) -> Extractor:
 def _load(store: Store, config: PipelineConfig) -> Extractor:
     # torch is imported here, in the process that extracts, and in none that only sends messages.
     from playmill import encoders
-    from playmill.decode_process import DecodeProcess
+    from playmill.decoding.process import DecodeProcess
     from playmill.extraction import Extractor
     from playmill.frame_processor import FrameProcessor
 

@@ -20,7 +20,7 @@ def ingest(job_id: str, store_id: str | None = None) -> None:
     """Plan one job."""
 
     def work(store: Store, _: str) -> None:
-        from playmill.decode_process import DecodeProcess
+        from playmill.decoding.process import DecodeProcess
 
         request = store.request(job_id)
         recording = recording_of(request)

@@ -12,7 +12,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from playmill.jobs import Step
-from playmill.publication import collect_stale, find_temporaries
+from playmill.publishing.publication import collect_stale, find_temporaries
 from playmill.schema import FAILED_FOLDER, FILE_NAME, REPORT_FILE_NAME
 from playmill.store import Store
 

@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from playmill import failpoints
-from playmill import nightly as nights
+from playmill.command.options import BATCH_SIZES, resolve_device
 from playmill.config import PipelineConfig
 from playmill.encoders import check_name
 from playmill.errors import UsageError
 from playmill.identity import check_datasets
-from playmill.inbox import look
-from playmill.night_report import NightReport
-from playmill.options import BATCH_SIZES, resolve_device
+from playmill.nights import nightly as nights
+from playmill.nights.inbox import look
+from playmill.nights.report import NightReport
 from playmill.store import Store
 from tasks.app import app, settings
 from tasks.settings import PREFIX, Settings
@@ -34,7 +34,7 @@ _reported_s: dict[str, float] = {}
 """When this process last reported on each run that goes on, by the clock of ticks."""
 
 
-@app.task(name="playmill.nightly")
+@app.task(name="playmill.nights.nightly")
 def nightly() -> None:
     """Tick by message, for schedulers other than `playmill beat`."""
     tick(Store(settings().store), settings(), now_s=time.time())

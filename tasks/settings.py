@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from playmill.crontab import Crontab
 from playmill.errors import UsageError
 from playmill.failpoints import Failpoint
+from playmill.nights.crontab import Crontab
 from playmill.roots import Roots
 
 PREFIX = "PLAYMILL_"

@@ -17,7 +17,7 @@ from types import FrameType
 import redis
 
 from playmill.errors import PlaymillError
-from playmill.nightly import note_schedule
+from playmill.nights.nightly import note_schedule
 from playmill.store import Store
 from tasks import broker
 from tasks.advance import Line

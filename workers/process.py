@@ -23,7 +23,7 @@ from workers import logs, watchdog
 
 log = logging.getLogger(__name__)
 
-HEAVY = {"gpu": "playmill.extraction", "cpu": "playmill.consolidation"}
+HEAVY = {"gpu": "playmill.extraction", "cpu": "playmill.publishing.consolidation"}
 """The module behind each queue's tasks: importing it takes seconds (torch) in each process."""
 
 

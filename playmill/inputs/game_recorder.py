@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.clock_fit import clock_report
+from playmill.alignment.clock_fit import clock_report
 from playmill.config import LINE_POLICY
 from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents

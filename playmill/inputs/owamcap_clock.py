@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.clock_fit import ClockFit, fit_clock
+from playmill.alignment.clock_fit import ClockFit, fit_clock
+from playmill.alignment.frame_stamps import StampCheck, fit_stamps
 from playmill.errors import ClockError
-from playmill.frame_stamps import StampCheck, fit_stamps
 from playmill.inputs.lines import Rejected, Rejects, parse_object
 from playmill.inputs.mcap_messages import messages
 from playmill.inputs.reader import Anchor, LogFiles, VideoTimes

@@ -37,7 +37,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.clock_fit import clock_report
+from playmill.alignment.clock_fit import clock_report
 from playmill.config import LINE_POLICY, MAX_TIME_US
 from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents, Mask

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from playmill.alignment_warnings import has_few_valid, lacks_frames
+from playmill.alignment.warnings import has_few_valid, lacks_frames
 from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError, PlaymillError
 from playmill.report import alignment

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from playmill.alignment_warnings import lacks_frames
+from playmill.alignment.warnings import lacks_frames
 from playmill.report import document, figures, sections, tables
 from playmill.report.folder import Entry, Failure, Unreadable
 from playmill.report.markup import Markup, escape, join, prose, tag

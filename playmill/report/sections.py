@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from playmill.alignment_warnings import has_few_valid, lacks_frames
+from playmill.alignment.warnings import has_few_valid, lacks_frames
 from playmill.report import charts, figures, strips, tables
 from playmill.report.alignment import AlignmentReport, Clock, Gate, Lag, Spread
 from playmill.report.markup import Markup, escape, join, tag

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playmill.dataset import Dataset
-from playmill.decode_process import DecodeProcess
+from playmill.decoding.process import DecodeProcess
 from playmill.errors import CorruptVideo, DecoderDied, PlaymillError, RecordingError, UsageError
 from playmill.frames import Frame
 from playmill.plan import Chunk, cut

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill import actions, gates, schema, synchronizer
-from playmill.actions import Actions
-from playmill.alignment_report import alignment_report
+from playmill import schema, synchronizer
+from playmill.alignment import actions, gates
+from playmill.alignment.actions import Actions
+from playmill.alignment.gates import parse_gate
+from playmill.alignment.report import alignment_report
 from playmill.config import LINE_POLICY, POLICIES
 from playmill.dataset import Dataset
-from playmill.gates import parse_gate
+from playmill.decoding.motion import COLUMNS
 from playmill.inputs.events import DEVICES, KINDS, MASKS
-from playmill.motion import COLUMNS
-from playmill.row_reader import blocks
-from playmill.stored_events import stored_events, stored_texts
+from playmill.reading.row_reader import blocks
+from playmill.reading.stored_events import stored_events, stored_texts
 from playmill.synchronizer import Alignment
 
 FORMULA_FRAMES = 1 << 16

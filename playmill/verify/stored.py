@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from playmill import schema
 from playmill.dataset import Dataset
-from playmill.motion import COLUMNS, MAX_CHANGE
-from playmill.row_reader import RowReader
+from playmill.decoding.motion import COLUMNS, MAX_CHANGE
+from playmill.reading.row_reader import RowReader
 from playmill.verify.form import stored_arrays
 
 _INFINITY = 0x7C00

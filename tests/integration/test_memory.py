@@ -13,7 +13,7 @@ import json, sys
 from pathlib import Path
 from playmill import encoders
 from playmill.config import PipelineConfig
-from playmill.decode_process import DecodeProcess
+from playmill.decoding.process import DecodeProcess
 from playmill.extraction import Extractor
 from playmill.frame_processor import FrameProcessor
 from playmill.manifest import make_manifest

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from playmill import nightly as nights
 from playmill.failpoints import Failpoint
 from playmill.markers import read_json
+from playmill.nights import nightly as nights
 from playmill.roots import Roots
 from playmill.store import Store
 from playmill.testing import make_recording

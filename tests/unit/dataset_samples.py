@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from playmill import actions, synchronizer
+from playmill import synchronizer
+from playmill.alignment import actions
+from playmill.decoding.motion import COLUMNS
 from playmill.inputs.events import DEVICES, KINDS, InputEvents, RejectedLines, pack_lines
-from playmill.motion import COLUMNS
 from playmill.plan import frame_times_us
 from playmill.storage import DatasetContent, FeatureBlocks, ImageBlocks
 

@@ -12,9 +12,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill.decoding.motion import PICTURE_SIZE, motion_rows
+from playmill.decoding.pictures import GrayConverter
 from playmill.inputs import DEVICES, KINDS, InputEvents
-from playmill.motion import PICTURE_SIZE, motion_rows
-from playmill.pictures import GrayConverter
 from tests.unit.log_samples import read_native
 
 Event = tuple[int, str, str, str, float, float]

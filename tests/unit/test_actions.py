@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playmill import actions, synchronizer
+from playmill import synchronizer
+from playmill.alignment import actions
 from playmill.config import POLICIES
 from playmill.inputs import KINDS, InputEvents, Mask
 from playmill.synchronizer import align, spans

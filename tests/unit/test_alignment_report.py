@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from playmill import actions, conservation
-from playmill.alignment_report import UNASSIGNED_WHY, alignment_report
+from playmill.alignment import actions, conservation
+from playmill.alignment.report import UNASSIGNED_WHY, alignment_report
 from playmill.config import POLICIES
 from playmill.inputs import InputEvents
-from playmill.joined_frames import GAP_FACTOR
+from playmill.publishing.joined_frames import GAP_FACTOR
 from playmill.schema import frame_flag
 from playmill.synchronizer import Alignment, align
 from tests.unit.event_samples import Event, key, log_of, moves, positions, snapshots, switches

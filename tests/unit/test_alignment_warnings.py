@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from playmill.alignment_report import alignment_report
-from playmill.alignment_warnings import alignment_warnings
+from playmill.alignment.report import alignment_report
+from playmill.alignment.warnings import alignment_warnings
 from playmill.inputs.events import InputEvents
 from tests.unit.event_samples import key, log_of
 from tests.unit.test_alignment_report import inputs_of, move

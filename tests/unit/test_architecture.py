@@ -56,16 +56,16 @@ def test_imports_point_from_workers_to_tasks_to_playmill(path: Path) -> None:
 HOMES = {
     "av": {
         "playmill/frames.py",
-        "playmill/pictures.py",
+        "playmill/decoding/pictures.py",
         "playmill/report/jpeg.py",
         "playmill/testing.py",
         "playmill/video_index.py",
     },
     "mcap": {"playmill/inputs/mcap_messages.py"},
     "zarr": {"playmill/parts.py"},
-    "torchvision": {"playmill/backbones.py"},
-    "timm": {"playmill/backbones.py"},
-    "safetensors": {"playmill/weights.py"},
+    "torchvision": {"playmill/backbones/__init__.py"},
+    "timm": {"playmill/backbones/__init__.py"},
+    "safetensors": {"playmill/backbones/weights.py"},
 }
 
 

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from playmill import consolidation, failpoints
+from playmill import failpoints
 from playmill.config import PipelineConfig
 from playmill.errors import PartError, UsageError
 from playmill.identity import begin
 from playmill.jobs import Commit, Step
+from playmill.publishing import consolidation
 from playmill.refusals import refusals
 from playmill.roots import Roots
 from playmill.store import Store

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from playmill.chunk_writer import ChunkWriter
+from playmill.publishing.chunk_writer import ChunkWriter
 
 ROWS = np.random.default_rng(0).integers(0, 256, (1000, 24), np.uint8)
 

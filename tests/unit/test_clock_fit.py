@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playmill.clock_fit import ClockStep, fit_clock
-from playmill.clock_steps import MAX_STEPS, find_steps
+from playmill.alignment.clock_fit import ClockStep, fit_clock
+from playmill.alignment.clock_steps import MAX_STEPS, find_steps
 
 UNIX_US = 1_700_000_000_000_000
 INT64 = np.iinfo(np.int64)

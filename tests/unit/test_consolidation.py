@@ -14,16 +14,16 @@ import h5py
 import numpy as np
 import pytest
 
-from playmill.consolidation import consolidate, read_events
+from playmill.decoding.motion import PICTURE_SIZE, motion_rows
 from playmill.errors import ClockError, CorruptVideo, PartError, RecordingError, SourceChanged
 from playmill.jobs import Commit
-from playmill.joined_frames import FROZEN_US, Frames, join_frames
-from playmill.labels import check_overlap
 from playmill.manifest import Manifest, file_digest
-from playmill.motion import PICTURE_SIZE, motion_rows
 from playmill.parts import PartWriter
+from playmill.publishing.consolidation import consolidate, read_events
+from playmill.publishing.joined_frames import FROZEN_US, Frames, join_frames
+from playmill.publishing.labels import check_overlap
+from playmill.publishing.row_source import PartRows
 from playmill.recording import Recording, read_recording
-from playmill.row_source import PartRows
 from playmill.schema import frame_flag
 from playmill.storage import DataStorage
 from tests.unit.dataset_samples import make_events

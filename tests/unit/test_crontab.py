@@ -10,8 +10,8 @@ from celery.schedules import crontab as celery_crontab
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playmill.crontab import Crontab
 from playmill.errors import UsageError
+from playmill.nights.crontab import Crontab
 
 BERLIN = ZoneInfo("Europe/Berlin")
 UTC_ZONE = ZoneInfo("UTC")

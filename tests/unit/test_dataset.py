@@ -15,7 +15,7 @@ import pytest
 from playmill.dataset import Dataset, open_dataset
 from playmill.dataset_folder import Datasets, open_folder
 from playmill.errors import DatasetError
-from playmill.row_reader import RowReader
+from playmill.reading.row_reader import RowReader
 from playmill.storage import DataStorage
 from tests.unit.dataset_samples import (
     ZERO_US,

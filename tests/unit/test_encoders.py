@@ -18,11 +18,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from playmill import efficientnet_lite0, encoders
-from playmill.backbones import Preprocessing, without_head
+from playmill import encoders
+from playmill.backbones import Preprocessing, efficientnet_lite0, without_head
+from playmill.backbones.weights import read_weights, state_digest
 from playmill.encoders import Encoder, EncoderSpec
 from playmill.errors import EncoderError, UsageError
-from playmill.weights import read_weights, state_digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from playmill import encoders
 from playmill.config import PipelineConfig
-from playmill.decode_process import DecodeProcess
+from playmill.decoding.motion import PICTURE_SIZE
+from playmill.decoding.process import DecodeProcess
 from playmill.encoders import Encoder, describe
 from playmill.errors import EncoderError
 from playmill.extraction import Extractor, _Batch, with_features
 from playmill.frame_processor import FrameProcessor
 from playmill.jobs import Commit
 from playmill.manifest import Manifest, make_manifest
-from playmill.motion import PICTURE_SIZE
 from playmill.plan import cut
 from playmill.recording import read_recording
 from playmill.schema import frame_flag

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from playmill.fletcher32 import fletcher32, stored_checksum
+from playmill.reading.fletcher32 import fletcher32, stored_checksum
 
 
 def by_hdf5(data: NDArray[np.uint8]) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from playmill.command.forecast import Forecast, forecast, frames_per_second, outlook, total
 from playmill.config import PipelineConfig
-from playmill.forecast import Forecast, forecast, frames_per_second, outlook, total
 from playmill.lone_logs import LoneLog
 from playmill.storage import DataStorage
 from playmill.testing import make_recording
@@ -80,7 +80,7 @@ def test_where_nothing_is_to_be_done_no_rate_is_named(tmp_path: Path) -> None:
 
 
 def test_the_backbone_is_measured_with_all_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("playmill.forecast.MEASURED_S", 0.05)
+    monkeypatch.setattr("playmill.command.forecast.MEASURED_S", 0.05)
     assert frames_per_second(CONFIG) > 10
 
 

@@ -15,7 +15,6 @@ import pytest
 
 import playmill.inputs
 from playmill.config import PipelineConfig
-from playmill.consolidation import read_events
 from playmill.encoders import describe
 from playmill.errors import ClockError, LogError, SourceChanged, UsageError
 from playmill.inputs import (
@@ -29,6 +28,7 @@ from playmill.inputs import (
     readers,
 )
 from playmill.manifest import Manifest, make_manifest
+from playmill.publishing.consolidation import read_events
 from playmill.recording import Recording, read_recording
 from playmill.testing import make_video
 from playmill.video_index import index_video

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playmill.frame_stamps import StampCheck, fit_stamps, late_stamp
+from playmill.alignment.frame_stamps import StampCheck, fit_stamps, late_stamp
 
 RECORDINGS = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
 UNIX_US = 1_700_000_000_000_000

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playmill.alignment_report import alignment_report
-from playmill.clock_fit import fit_clock
+from playmill.alignment.clock_fit import fit_clock
+from playmill.alignment.gates import QUANTITIES, Gate, evaluate, failed, not_checked, parse_gate
+from playmill.alignment.report import alignment_report
 from playmill.errors import RecordingError, UsageError
-from playmill.gates import QUANTITIES, Gate, evaluate, failed, not_checked, parse_gate
 from tests.unit.test_alignment_report import inputs_of, log_of, move
 
 REPORT: dict[str, Any] = {

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from playmill.config import PipelineConfig
-from playmill.inbox import Findings, is_temporary, look
 from playmill.jobs import Request
+from playmill.nights.inbox import Findings, is_temporary, look
 from playmill.roots import Roots
 from tasks.submit import make_request
 from tests.unit.job_samples import make_session

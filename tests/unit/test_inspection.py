@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from playmill.command.inspection import as_json, describe
 from playmill.errors import DatasetError
 from playmill.inputs.events import InputEvents
-from playmill.inspection import as_json, describe
 from playmill.storage import DataStorage
 from tests.unit.dataset_samples import make_content, make_events, make_features, make_images
 

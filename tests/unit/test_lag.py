@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks.lag import select
+from playmill.alignment.lag import GRID_US, SEARCH_US, estimate_lag
+from playmill.decoding.motion import COLUMNS, motion_rows
 from playmill.inputs import InputEvents
-from playmill.lag import GRID_US, SEARCH_US, estimate_lag
-from playmill.motion import COLUMNS, motion_rows
 from tests.unit.lag_samples import (
     Scene,
     frame_times,

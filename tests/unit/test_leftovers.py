@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from playmill.jobs import Step
-from playmill.publication import collect_stale
+from playmill.publishing.publication import collect_stale
 from playmill.store import Store
 from tasks.collect import drop_parts_of
 from tasks.leftovers import STALE_S, find_leftovers, sweep

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from playmill.motion import CELLS, COLUMNS, PICTURE_SIZE, join_chunks, motion_rows
+from playmill.decoding.motion import CELLS, COLUMNS, PICTURE_SIZE, join_chunks, motion_rows
 from tests.unit.lag_samples import draw_wall, look
 
 HEIGHT, WIDTH = PICTURE_SIZE

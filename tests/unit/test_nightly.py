@@ -15,14 +15,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from playmill import nightly as nights
 from playmill.config import PipelineConfig
-from playmill.crontab import Crontab
 from playmill.errors import UsageError
 from playmill.identity import begin as begin_store
-from playmill.inbox import Findings
 from playmill.jobs import Request
-from playmill.night_report import NightReport
+from playmill.nights import nightly as nights
+from playmill.nights.crontab import Crontab
+from playmill.nights.inbox import Findings
+from playmill.nights.report import NightReport
 from playmill.roots import Roots
 from playmill.store import Store
 from tasks import broker, presence
@@ -179,7 +179,7 @@ def test_what_failed_or_was_cancelled_is_not_tried_again_until_it_changes(
 def test_a_recording_that_was_submitted_by_hand_is_known_at_night(
     store: Store, chosen: Settings
 ) -> None:
-    from playmill.options import read_options
+    from playmill.command.options import read_options
 
     add_recording(chosen.inbox[0], "rec", changed_s=MONDAY_S)
     by_hand = read_options(device="cpu").config

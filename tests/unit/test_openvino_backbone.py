@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from playmill import encoders
+from playmill.backbones.openvino import OpenVinoBackbone
 from playmill.config import PipelineConfig
 from playmill.encoders import Encoder
 from playmill.errors import EncoderError
 from playmill.frame_processor import FrameProcessor
-from playmill.openvino_backbone import OpenVinoBackbone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_compiled_faithfully_is_refused(module: nn.Module, messag
 
 def test_its_makers_are_told_nothing() -> None:
     program = (
-        "import sys; from playmill.openvino_backbone import load_openvino; load_openvino();"
+        "import sys; from playmill.backbones.openvino import load_openvino; load_openvino();"
         "import openvino.tools.ovc as ovc;"
         "sys.exit('stub' not in type(ovc.telemetry).__module__)"
     )

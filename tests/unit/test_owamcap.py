@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from playmill.actions import build
+from playmill.alignment.actions import build
 from playmill.errors import ClockError, LogError, MissingStream
 from playmill.inputs import DEVICES, KINDS, InputEvents, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.owamcap import OWAMcapReader

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playmill import actions, synchronizer
+from playmill import synchronizer
+from playmill.alignment import actions
 from playmill.errors import ClockError, LogError, MissingStream
 from playmill.inputs import DEVICES, KINDS, InputEvents, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.p2p import P2pReader, clock_pairs

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from playmill import encoders
+from playmill.decoding.pictures import MIN_REDUCTION, PLANAR_FORMATS, PictureReader, scales_planes
 from playmill.frame_processor import FrameProcessor, resize
 from playmill.frames import decode_chunk
-from playmill.pictures import MIN_REDUCTION, PLANAR_FORMATS, PictureReader, scales_planes
 from playmill.plan import cut
 from playmill.testing import make_video
 from playmill.video_index import index_video

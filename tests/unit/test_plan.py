@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playmill.missing_pts import NO_TIME
+from playmill.decoding.missing_pts import NO_TIME
 from playmill.plan import Chunk, cut, frame_times_us, plan_digest
 from playmill.video_index import VideoIndex
 

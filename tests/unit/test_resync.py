@@ -18,7 +18,7 @@ from playmill.cli import app
 from playmill.config import PipelineConfig
 from playmill.dataset import open_dataset
 from playmill.errors import DatasetError, RecordingError, UsageError
-from playmill.resync import Rules, resync, resync_all
+from playmill.publishing.resync import Rules, resync, resync_all
 from playmill.schema import REPORT_FILE_NAME
 from playmill.storage import DataStorage
 from playmill.testing import make_video

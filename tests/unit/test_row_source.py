@@ -9,9 +9,9 @@ from typing import Any
 import h5py
 import pytest
 
-from playmill import row_source
 from playmill.errors import DatasetError, PartError
-from playmill.row_source import DatasetRows
+from playmill.publishing import row_source
+from playmill.publishing.row_source import DatasetRows
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from playmill.dataset import open_dataset
 from playmill.errors import DatasetError, SessionConflict
 from playmill.inputs.events import InputEvents
-from playmill.publication import LOCK_NAME, Temporary, locked
+from playmill.publishing.publication import LOCK_NAME, Temporary, locked
 from playmill.storage import DataStorage, session_folder
 from playmill.synchronizer import DataSynchronizer, SyncedData
 from playmill.verify import verify

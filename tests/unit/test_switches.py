@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playmill import synchronizer
+from playmill.alignment.switches import SwitchReader, unknown_until
 from playmill.inputs import InputEvents
-from playmill.switches import SwitchReader, unknown_until
 from tests.unit.event_samples import Event, key, log_of
 
 CODES = 140

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import typer
 
-from playmill import nightly as nights
 from playmill.errors import JobUnreadable, UsageError
 from playmill.identity import begin
-from playmill.inbox import Findings
 from playmill.jobs import JobFacts
 from playmill.markers import read_json, replace
+from playmill.nights import nightly as nights
+from playmill.nights.inbox import Findings
 from playmill.store import Store
 from tasks import app as app_module
 from tasks.advance import go_on, open_jobs

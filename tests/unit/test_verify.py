@@ -13,13 +13,13 @@ import h5py
 import numpy as np
 import pytest
 
-from playmill import row_reader
-from playmill.alignment_report import alignment_report
-from playmill.gates import evaluate, parse_gate
-from playmill.motion import COLUMNS
+from playmill.alignment.gates import evaluate, parse_gate
+from playmill.alignment.report import alignment_report
+from playmill.command.verify_process import verify_apart
+from playmill.decoding.motion import COLUMNS
+from playmill.reading import row_reader
 from playmill.storage import DataStorage
 from playmill.verify import report_beside, text_digest, verify
-from playmill.verify_process import verify_apart
 from tests.unit.dataset_samples import make_content, make_events, make_features, make_images
 
 

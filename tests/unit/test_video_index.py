@@ -13,9 +13,9 @@ import av
 import numpy as np
 import pytest
 
+from playmill.decoding.missing_pts import NO_TIME, repair_pts
+from playmill.decoding.source_file import SourceFile
 from playmill.errors import CorruptVideo, MissingStream, SourceChanged
-from playmill.missing_pts import NO_TIME, repair_pts
-from playmill.source_file import SourceFile
 from playmill.testing import draw_frame, make_recording, make_stills, make_video
 from playmill.video_index import index_video
 

@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from playmill.command.options import Wanted, takes_config
 from playmill.errors import UsageError
 from playmill.identity import begin as begin_store
 from playmill.lone_logs import LoneLog
-from playmill.options import Wanted, takes_config
 from playmill.phrases import not_a_folder
 from playmill.recording import discover
 from playmill.roots import Roots

@@ -14,9 +14,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from playmill.command.options import Wanted, takes_config
 from playmill.errors import UsageError
 from playmill.lone_logs import LoneLog
-from playmill.options import Wanted, takes_config
 from playmill.recording import discover
 from playmill.store import Store
 from tasks.nightly import begin, finish, go_on, report_so_far

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from playmill.openvino_backbone import load_openvino
+from playmill.backbones.openvino import load_openvino
 
 INPUT_SIZE = (224, 224)
 """(height, width) of the pictures; the padding rule below holds for multiples of 32."""

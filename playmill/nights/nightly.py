@@ -26,12 +26,12 @@ from typing import Any
 
 from playmill import failpoints
 from playmill.config import digest_of
-from playmill.crontab import Crontab
-from playmill.inbox import Findings
 from playmill.jobs import Request
 from playmill.markers import put_if_absent, read_json
 from playmill.markers import replace as replace_json
-from playmill.night_report import NightReport, Row, ending_of, read_row
+from playmill.nights.crontab import Crontab
+from playmill.nights.inbox import Findings
+from playmill.nights.report import NightReport, Row, ending_of, read_row
 from playmill.store import Store
 
 log = logging.getLogger(__name__)

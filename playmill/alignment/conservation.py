@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.actions import Actions
+from playmill.alignment.actions import Actions
 from playmill.inputs.events import DEVICES, KINDS, InputEvents
 from playmill.synchronizer import Alignment
 

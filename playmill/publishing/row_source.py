@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playmill.dataset import Dataset, open_dataset
+from playmill.decoding.motion import COLUMNS, join_chunks
 from playmill.errors import DatasetError, PartError
 from playmill.jobs import Commit
-from playmill.joined_frames import Frames
-from playmill.motion import COLUMNS, join_chunks
 from playmill.parts import Promise, read_parts
-from playmill.row_reader import blocks
+from playmill.publishing.joined_frames import Frames
+from playmill.reading.row_reader import blocks
 
 RowName = Literal["features", "images"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.clock_steps import MAX_STEPS, MIN_STEP_US, find_steps
-from playmill.spread import median_us, spread_ms
+from playmill.alignment.clock_steps import MAX_STEPS, MIN_STEP_US, find_steps
+from playmill.alignment.spread import median_us, spread_ms
 
 MIN_SAMPLES = 3
 MIN_SPAN_US = 1_000_000

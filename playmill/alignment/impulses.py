@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill.decoding.motion import COLUMNS
 from playmill.inputs.events import KINDS, InputEvents
-from playmill.motion import COLUMNS
 
 Evidence = Literal["mouse", "keys"]
 Response = Literal["same", "either", "any"]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.clock_fit import ClockFit, fit_clock, time_pair
-from playmill.spread import median_us, spread_ms
+from playmill.alignment.clock_fit import ClockFit, fit_clock, time_pair
+from playmill.alignment.spread import median_us, spread_ms
 
 LATE_SHARE, LATE_VOTES = 0.8, 3
 """So much of the votes' weight, and at least so many votes, must say the same."""

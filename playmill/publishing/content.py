@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playmill import schema
-from playmill.actions import Actions
+from playmill.alignment.actions import Actions
 from playmill.inputs.events import InputEvents
 from playmill.synchronizer import Alignment
 

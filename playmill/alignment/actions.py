@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill.alignment.switches import Switches, SwitchReader, switching, unknown_until
 from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents
 from playmill.inputs.w3c import w3c_code
-from playmill.switches import Switches, SwitchReader, switching, unknown_until
 from playmill.synchronizer import (
     INT64_MAX,
     INT64_MIN,

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill import __version__, actions, schema, synchronizer
-from playmill.content import DatasetContent, FeatureBlocks
+from playmill import __version__, schema, synchronizer
+from playmill.alignment import actions
 from playmill.errors import DatasetError
 from playmill.inputs.events import DEVICES, KINDS, InputEvents, pack_lines
+from playmill.publishing.content import DatasetContent, FeatureBlocks
 
 if TYPE_CHECKING:
     from playmill.synchronizer import Alignment, SyncedData

@@ -16,7 +16,7 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from playmill.motion import PICTURE_SIZE
+from playmill.decoding.motion import PICTURE_SIZE
 
 Size: TypeAlias = tuple[int, int]
 """(height, width), pixels."""

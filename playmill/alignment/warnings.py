@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from playmill.config import LINE_POLICY
-from playmill.joined_frames import GAP_FACTOR
+from playmill.publishing.joined_frames import GAP_FACTOR
 
 MANY_BEYOND_WINDOW = 0.01
 """Share of the events within the video that lie between neighbouring frames and have none. A

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playmill import schema
-from playmill.chunk_writer import ChunkWriter
-from playmill.content import DatasetContent, FeatureBlocks, ImageBlocks
+from playmill.decoding.motion import COLUMNS
 from playmill.errors import DatasetError
 from playmill.inputs.events import DEVICES, KINDS, MASKS
-from playmill.motion import COLUMNS
-from playmill.publication import Spool
+from playmill.publishing.chunk_writer import ChunkWriter
+from playmill.publishing.content import DatasetContent, FeatureBlocks, ImageBlocks
+from playmill.publishing.publication import Spool
 from playmill.verify import text_digest
 
 LIBVER = ("v108", "v110")

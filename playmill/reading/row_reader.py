@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.fletcher32 import CHECKSUM_BYTES, fletcher32, stored_checksum
+from playmill.reading.fletcher32 import CHECKSUM_BYTES, fletcher32, stored_checksum
 
 BLOCK_BYTES = 4 << 20
 """What is held at a time of an array that HDF5 reads."""

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.actions import Actions
-from playmill.conservation import audit, holds
+from playmill.alignment.actions import Actions
+from playmill.alignment.conservation import audit, holds
+from playmill.alignment.spread import median_us, spread_ms
 from playmill.inputs.events import InputEvents
 from playmill.schema import frame_flag
-from playmill.spread import median_us, spread_ms
 from playmill.synchronizer import INT64_MAX, Alignment, events_before, events_until
 
 UNASSIGNED_WHY = ("before_first_frame", "after_last_frame", "in_gap", "beyond_window")

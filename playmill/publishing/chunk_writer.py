@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.fletcher32 import CHECKSUM_BYTES, fletcher32
+from playmill.reading.fletcher32 import CHECKSUM_BYTES, fletcher32
 
 
 class ChunkWriter:

@@ -39,8 +39,8 @@ from numpy.typing import NDArray
 from playmill.errors import DecoderDied, PlaymillError
 
 if TYPE_CHECKING:
+    from playmill.decoding.pictures import Size
     from playmill.frames import Frame
-    from playmill.pictures import Size
     from playmill.plan import Chunk
     from playmill.video_index import VideoIndex
 
@@ -205,7 +205,7 @@ class _Child:
         numbers = (*passed, os.getpid())
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "playmill.decode_process", *map(str, numbers)],
+                [sys.executable, "-P", "-m", "playmill.decoding.process", *map(str, numbers)],
                 pass_fds=passed,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

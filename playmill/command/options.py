@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from playmill.alignment.gates import parse_gate
 from playmill.config import (
     DEVICE_CLASSES,
     POLICIES,
@@ -24,7 +25,6 @@ from playmill.config import (
     PipelineConfig,
 )
 from playmill.errors import UsageError
-from playmill.gates import parse_gate
 from playmill.inputs import reader_for
 
 MAX_MS = 10**9

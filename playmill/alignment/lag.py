@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.impulses import Evidence, Impulses, impulses_of
+from playmill.alignment.impulses import Evidence, Impulses, impulses_of
+from playmill.decoding.motion import COLUMNS
 from playmill.inputs.events import InputEvents
-from playmill.motion import COLUMNS
 
 SEARCH_US = 500_000
 """Lags up to this are searched, either way."""

@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill import actions, gates, synchronizer
-from playmill.alignment_report import alignment_report
-from playmill.alignment_warnings import alignment_warnings
+from playmill import synchronizer
+from playmill.alignment import actions, gates
+from playmill.alignment.conservation import what_is_lost
+from playmill.alignment.lag import LagEstimate, estimate_lag
+from playmill.alignment.report import alignment_report
+from playmill.alignment.warnings import alignment_warnings
 from playmill.config import READER_POLICY, PipelineConfig
-from playmill.conservation import what_is_lost
-from playmill.content import DatasetContent
 from playmill.errors import ClockError, DatasetError
 from playmill.inputs.events import InputEvents
 from playmill.inputs.stop_chord import chord_names, without_stop_chord
-from playmill.lag import LagEstimate, estimate_lag
 from playmill.manifest import DEFAULT_WINDOW_US
 from playmill.phrases import plural
+from playmill.publishing.content import DatasetContent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

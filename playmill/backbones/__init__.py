@@ -108,8 +108,8 @@ class EfficientNetLite0:
         )
 
     def build(self, tensors: Mapping[str, Tensor] | None) -> tuple[nn.Module, Preprocessing]:
-        from playmill import efficientnet_lite0
-        from playmill.weights import fit
+        from playmill.backbones import efficientnet_lite0
+        from playmill.backbones.weights import fit
 
         assert tensors is not None, "its own weights come from a file, too"
         other = efficientnet_lite0.packaged_names()
@@ -287,7 +287,7 @@ def load_into(
     heads: Iterable[str] | None = None,
 ) -> None:
     """Load a file's tensors into a headless backbone; EncoderError if they do not fit."""
-    from playmill import weights
+    from playmill.backbones import weights
 
     allowed = weights.HEADS if heads is None else tuple(heads)
     expected = weights.shapes_of(module.state_dict())

@@ -24,7 +24,7 @@ def verify_apart(path: str | os.PathLike[str], *, start_s: float = START_S) -> l
     """
     size = os.path.getsize(path) if os.path.isfile(path) else 0
     limit_s = start_s + size / SLOWEST_BYTES_S
-    command = [sys.executable, "-m", "playmill.verify_process", os.fspath(path)]
+    command = [sys.executable, "-m", "playmill.command.verify_process", os.fspath(path)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit_s)
     except subprocess.TimeoutExpired:

@@ -13,15 +13,15 @@ import numpy as np
 
 from playmill import encoders
 from playmill.config import PipelineConfig
-from playmill.consolidation import read_events
-from playmill.decode_process import DecodeProcess
+from playmill.decoding.process import DecodeProcess
 from playmill.errors import DatasetError, DecoderDied, RecordingError
 from playmill.frame_processor import FrameProcessor
-from playmill.labels import check_overlap
 from playmill.lone_logs import LoneLog
 from playmill.manifest import Manifest, make_manifest
 from playmill.phrases import plural, shown_path, time_left
 from playmill.plan import frame_times_us
+from playmill.publishing.consolidation import read_events
+from playmill.publishing.labels import check_overlap
 from playmill.recording import Recording, read_recording
 from playmill.roots import Roots
 from playmill.storage import is_published

@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from playmill import __version__, gates
+from playmill import __version__
+from playmill.alignment import gates
 from playmill.encoders import feature_key
 from playmill.errors import SourceChanged
 from playmill.inputs import InputEvents, ReadOptions, reader_for
 from playmill.jobs import Commit
-from playmill.joined_frames import Frames, join_frames
-from playmill.labels import FrameTable, Session, label
 from playmill.manifest import Manifest, file_digest, sides_digest
 from playmill.plan import frame_times_us
+from playmill.publishing.joined_frames import Frames, join_frames
+from playmill.publishing.labels import FrameTable, Session, label
+from playmill.publishing.row_source import RowSource
 from playmill.recording import Recording
-from playmill.row_source import RowSource
 from playmill.storage import DatasetContent, DataStorage, FeatureBlocks, ImageBlocks
 
 log = logging.getLogger(__name__)

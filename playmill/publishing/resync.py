@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from playmill import gates
+from playmill.alignment import gates
+from playmill.command.verify_process import verify_apart
 from playmill.config import LINE_POLICY, PipelineConfig
-from playmill.content import FeatureBlocks, ImageBlocks
 from playmill.dataset import Dataset, open_dataset
 from playmill.encoders import feature_key
 from playmill.errors import DatasetError, PlaymillError, UsageError
-from playmill.labels import FrameTable, Session, label
 from playmill.manifest import dataset_key
+from playmill.publishing.content import FeatureBlocks, ImageBlocks
+from playmill.publishing.labels import FrameTable, Session, label
+from playmill.reading.row_reader import blocks
+from playmill.reading.stored_events import whole_events
 from playmill.recording import check_policy
-from playmill.row_reader import blocks
 from playmill.storage import DataStorage, stored_features
-from playmill.stored_events import whole_events
-from playmill.verify_process import verify_apart
 
 _PROVENANCE_FACTS = ("parts_key", "session_digest", "log_digest", "sides_digest", "reader")
 """What a dataset's key is made of and its provenance holds; see `manifest.dataset_key`."""

@@ -1,0 +1,1 @@
+"""What stands behind the verbs of the `playmill` command that need no mill."""

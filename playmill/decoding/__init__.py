@@ -1,0 +1,1 @@
+"""From a video's bytes to small pictures, in a process that can be killed."""

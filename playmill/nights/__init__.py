@@ -1,0 +1,1 @@
+"""The unattended run: when, over what, and what it says."""

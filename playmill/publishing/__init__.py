@@ -1,0 +1,1 @@
+"""From parts and labels to one published file."""

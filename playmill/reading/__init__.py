@@ -1,0 +1,1 @@
+"""Rows and events straight from a published file; numpy and h5py alone."""
