@@ -17,7 +17,7 @@ from typing import Any
 from playmill.errors import ClockError, LogError
 from playmill.inputs.event_table import EventTable, what
 from playmill.inputs.events import InputEvents
-from playmill.inputs.exact_numbers import DECIMAL, amount, json_us
+from playmill.inputs.exact_numbers import DECIMAL, amount, decimal_us, json_us
 from playmill.inputs.generic_mapping import EventMapping, LogMapping, read_mapping
 from playmill.inputs.lines import (
     DecimalText,
@@ -31,6 +31,8 @@ from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTi
 from playmill.inputs.windows_keys import W3C_BY_NUMBER
 
 FOLDER_MAPPING, OWN_MAPPING = "playmill-mapping.json", ".mapping.json"
+_SHORT_TIME = 40
+"""Length up to which `decimal_us` takes the same texts as DECIMAL, which limits the places."""
 _Row = dict[str, Any]
 _DOWN = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
 
@@ -96,6 +98,8 @@ def _rows(mapping: LogMapping) -> _Rows:
 class _Cell(str):
     """The text of a field of CSV, which may be any type."""
 
+    __slots__ = ()
+
 
 def _number(row: _Row, name: str) -> object:
     """Return field `name` as `json_us` and `amount` take it."""
@@ -106,6 +110,14 @@ def _number(row: _Row, name: str) -> object:
     if not DECIMAL.fullmatch(text):
         raise Rejected(f'"{name}" is {text[:40]!r}, not a decimal number')
     return DecimalText(text)
+
+
+def _time_us(row: _Row, mapping: LogMapping) -> int:
+    """Return the time that `row` gives, in microseconds."""
+    value = _field(row, mapping.time)
+    if type(value) is _Cell and len(value) <= _SHORT_TIME:  # looked at by `decimal_us` alone
+        return decimal_us(value.strip(), mapping.unit, mapping.time)
+    return json_us(_number(row, mapping.time), mapping.unit, mapping.time)
 
 
 def _field(row: _Row, name: str) -> Any:
@@ -136,7 +148,7 @@ def _add(
     row: _Row, event: EventMapping, mapping: LogMapping, table: EventTable, raw: bytes
 ) -> None:
     """Add the event that `row` says, or raise Rejected."""
-    time_us = json_us(_number(row, mapping.time), mapping.unit, mapping.time)
+    time_us = _time_us(row, mapping)
     kind, x, y = event.kind, 0.0, 0.0
     if kind == "switch":
         kind = "press" if _is_down(row, event.down or "") else "release"
@@ -177,7 +189,7 @@ def _starts(mapping: LogMapping) -> list[int]:
             continue
         try:
             if _event_type(row, mapping) == mapping.video_start:
-                found.append(json_us(_number(row, mapping.time), mapping.unit, mapping.time))
+                found.append(_time_us(row, mapping))
         except Rejected:
             continue
     return found

@@ -37,6 +37,8 @@ def _no_constant(name: str) -> NoReturn:
 class DecimalText(str):
     """A JSON number with a point or an exponent, as it is written."""
 
+    __slots__ = ()
+
 
 _DECODE = json.JSONDecoder(parse_constant=_no_constant).raw_decode
 _DECODE_EXACT = json.JSONDecoder(parse_constant=_no_constant, parse_float=DecimalText).raw_decode
