@@ -34,7 +34,7 @@ _reported_s: dict[str, float] = {}
 """When this process last reported on each run that goes on, by the clock of ticks."""
 
 
-@app.task(name="playmill.nights.nightly")
+@app.task(name="playmill.nightly")
 def nightly() -> None:
     """Tick by message, for schedulers other than `playmill beat`."""
     tick(Store(settings().store), settings(), now_s=time.time())
