@@ -81,7 +81,7 @@ class PipelineConfig:
     latency_us: int = 0
     """Added to event times before assignment; positive: an event's effect is seen later."""
     auto_latency: bool = False
-    """Apply in its place the lag that the pictures show, where they show one (`alignment/lag.py`)."""
+    """Apply in its place the lag that the pictures show, where they do (`alignment/lag.py`)."""
     pts_zero_us: int | None = None
     """Unix time of pts 0 for a recording that does not say it; None: unknown."""
     input_format: str | None = None
@@ -93,7 +93,7 @@ class PipelineConfig:
     controls: tuple[tuple[str, str], ...] = ()
     """(input name, its meaning in the game), added to those of session.json."""
     require: tuple[str, ...] = ()
-    """Gates on the alignment report (`alignment/gates.py`); a recording that misses one is not published."""
+    """Gates on the alignment report (`alignment/gates.py`); who misses one is not published."""
 
     def __post_init__(self) -> None:
         for name, allowed in (

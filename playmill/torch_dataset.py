@@ -29,6 +29,8 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         fields: what an item holds: "features", "images", "timestamp_us", "pts", "flags", or
             arrays of /actions.
         feature_key: which encoder's features; may be left out where files have one.
+        w3c_keys: columns of keys go by KeyboardEvent.code, for sessions of several recorders; as in
+            `dataset_folder.Datasets`.
     Raises:
         FileNotFoundError, DatasetError: as `open_dataset`.
     """
@@ -43,8 +45,9 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         max_gap_us: int | None = None,
         fields: Sequence[str] = FIELDS,
         feature_key: str | None = None,
+        w3c_keys: bool = False,
     ) -> None:
-        self.datasets = _open(source)
+        self.datasets = _open(source, w3c_keys=w3c_keys)
         self.length = length
         self.fields = tuple(fields)
         self.feature_key = feature_key
@@ -68,10 +71,14 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         return {field: _tensor(values) for field, values in window.items()}
 
 
-def _open(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Datasets:
+def _open(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, w3c_keys: bool
+) -> Datasets:
     if not isinstance(source, (str, os.PathLike)):
-        return Datasets(source)
-    return open_folder(source) if Path(source).is_dir() else Datasets([source])
+        return Datasets(source, w3c_keys=w3c_keys)
+    if Path(source).is_dir():
+        return open_folder(source, w3c_keys=w3c_keys)
+    return Datasets([source], w3c_keys=w3c_keys)
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:

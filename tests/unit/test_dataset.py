@@ -289,6 +289,24 @@ def test_windows_of_all_sessions_have_the_columns_of_all(tmp_path: Path) -> None
         assert held.sum() == alone.sum() > 0
 
 
+def test_keys_of_several_recorders_share_columns_by_their_code(tmp_path: Path) -> None:
+    names = [["w", "shift"], ["w", "W", "keypad-x"]]
+    folder = write_sessions(tmp_path, names)
+    assert open_folder(folder).key_names == ("W", "keypad-x", "shift", "w")
+    datasets = open_folder(folder, w3c_keys=True)
+    assert datasets.key_names == ("KeyW", "keypad-x", "shift")
+    fields = ("keys", "keys_any", "key_presses", "key_releases")
+    for session, dataset in enumerate(datasets):
+        alone = dataset.window(0, len(dataset), fields=fields)
+        found = datasets.window(session, 0, len(dataset), fields=fields)
+        columns = [i for i, name in enumerate(dataset.key_names) if name in ("w", "W")]
+        for field in fields:
+            together = np.max if field.startswith("keys") else np.sum
+            np.testing.assert_array_equal(found[field][:, 0], together(alone[field][:, columns], 1))
+            assert found[field].dtype == alone[field].dtype
+            assert alone[field][:, columns].any(axis=0).all()
+
+
 def test_only_so_many_files_are_open_at_a_time(tmp_path: Path) -> None:
     datasets = open_folder(write_sessions(tmp_path, [["w"]] * 4), max_open=2)
     for session in (0, 1, 2, 3, 0, 3, 1):
