@@ -93,7 +93,7 @@ class PipelineConfig:
     controls: tuple[tuple[str, str], ...] = ()
     """(input name, its meaning in the game), added to those of session.json."""
     require: tuple[str, ...] = ()
-    """Gates on the alignment report (`alignment/gates.py`); who misses one is not published."""
+    """Gates on the alignment report (`alignment/gates.py`); what misses one is not published."""
 
     def __post_init__(self) -> None:
         for name, allowed in (
