@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill import synchronizer
 from playmill.alignment.actions import Actions
 from playmill.alignment.conservation import audit, holds
 from playmill.alignment.spread import median_us, spread_ms
 from playmill.inputs.events import InputEvents
 from playmill.schema import frame_flag
 from playmill.synchronizer import (
-    BLOCK_EVENTS,
     INT64_MAX,
     Alignment,
     events_before,
@@ -128,8 +128,8 @@ def _distances(
 ) -> NDArray[np.int64]:
     """Return (K,) |t' - t[i]| of the assigned events, at most INT64_MAX, in any order."""
     distances = np.empty(alignment.assigned, np.int64)
-    for start in range(0, alignment.assigned, BLOCK_EVENTS):
-        mine = alignment.events[start : start + BLOCK_EVENTS]
+    for start in range(0, alignment.assigned, synchronizer.BLOCK_EVENTS):
+        mine = alignment.events[start : start + synchronizer.BLOCK_EVENTS]
         time, own = events.timestamp_us[mine], frame_us[alignment.frame[mine]]
         # Both may lie anywhere in int64. What wraps around shows in the estimate.
         distance = np.abs(time - own + alignment.latency_us)
