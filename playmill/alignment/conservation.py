@@ -7,7 +7,7 @@ arrays and counters: what is wrong there does not add up here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill import synchronizer
 from playmill.alignment.actions import Actions
 from playmill.inputs.events import DEVICES, KINDS, InputEvents
 from playmill.synchronizer import Alignment
@@ -90,77 +91,109 @@ def what_is_lost(conservation: dict[str, Any]) -> str:
     )
 
 
-def _switches(events: InputEvents, alignment: Alignment, actions: Actions) -> dict[str, Balance]:
-    switching = (events.kind <= _RELEASE) | (events.kind == _STATE)
-    coded = np.flatnonzero(switching & (events.code >= 0))
-    coded = coded[np.lexsort((coded, events.code[coded]))]
-    code, kind = events.code[coded], events.kind[coded]
-    down = (kind == _PRESS) | ((kind == _STATE) & (events.value[coded, 0] != 0))
-    was_down = np.zeros(len(coded), bool)
-    was_down[1:] = down[:-1] & (code[1:] == code[:-1])
-    # What a snapshot puts right is neither a press nor a release, but decides what comes next.
-    logged = kind != _STATE
-    coded, code, was_down = coded[logged], code[logged], was_down[logged]
-    press = kind[logged] == _PRESS
-    switches = _Switches(
-        code=code,
-        frame=alignment.frame[coded],
-        column=np.isin(events.code_device, _COLUMN_DEVICES)[code],
-        idle=press == was_down,
-    )
-    return {
-        "presses": _switch_balance(
-            switches, press, actions.auto_repeats, (actions.key_presses, actions.button_presses)
-        ),
-        "releases": _switch_balance(
-            switches,
-            ~press,
-            actions.orphan_releases,
-            (actions.key_releases, actions.button_releases),
-        ),
-    }
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Switches:
-    """Presses and releases with a code, by code and then in time order. All (T,)."""
+    """Presses and releases with a code, of a block of events, by code and then in time order.
+
+    All (T,).
+    """
 
     code: NDArray[np.int32]
     frame: NDArray[np.int64]
     """-1 where none."""
+    press: NDArray[np.bool_]
+    """True: a press; False: a release."""
     column: NDArray[np.bool_]
     """Whether /actions has columns for its device."""
     idle: NDArray[np.bool_]
     """Changes nothing: an auto-repeat or an orphan release."""
 
 
+def _switches(events: InputEvents, alignment: Alignment, actions: Actions) -> dict[str, Balance]:
+    presses, releases = (np.zeros(3, np.int64) for _ in range(2))
+    for block in _blocks_of_switches(events, alignment):
+        presses += _counts(block, block.press)
+        releases += _counts(block, ~block.press)
+    press_tables = (actions.key_presses, actions.button_presses)
+    release_tables = (actions.key_releases, actions.button_releases)
+    beyond = [
+        _beyond_full(events, alignment, tables, press=press)
+        for tables, press in ((press_tables, True), (release_tables, False))
+    ]
+    return {
+        "presses": _switch_balance(presses, actions.auto_repeats, press_tables, beyond[0]),
+        "releases": _switch_balance(releases, actions.orphan_releases, release_tables, beyond[1]),
+    }
+
+
+def _blocks_of_switches(events: InputEvents, alignment: Alignment) -> Iterator[_Switches]:
+    """Yield the presses and releases of the log, a block of events at a time."""
+    has_columns = np.isin(events.code_device, _COLUMN_DEVICES)
+    is_down = np.zeros(len(events.codes), bool)  # before the block
+    for start in range(0, len(events), synchronizer.BLOCK_EVENTS):
+        block = slice(start, start + synchronizer.BLOCK_EVENTS)
+        kind, code = events.kind[block], events.code[block]
+        switching = (kind <= _RELEASE) | (kind == _STATE)
+        coded = np.flatnonzero(switching & (code >= 0))
+        coded = coded[np.argsort(code[coded], kind="stable")]
+        kind, code = kind[coded], code[coded]
+        down = (kind == _PRESS) | ((kind == _STATE) & (events.value[block][coded, 0] != 0))
+        first = np.append(True, code[1:] != code[:-1])[: len(code)]
+        was_down = np.append(False, down[:-1])[: len(code)]
+        was_down[first] = is_down[code[first]]
+        is_down[code] = down  # the last of each code stays
+        # What a snapshot puts right is neither a press nor a release, but decides what comes next.
+        logged = kind != _STATE
+        press = kind[logged] == _PRESS
+        yield _Switches(
+            code=code[logged],
+            frame=alignment.frame[block][coded[logged]],
+            press=press,
+            column=has_columns[code[logged]],
+            idle=press == was_down[logged],
+        )
+
+
+def _counts(block: _Switches, mine: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return (3,) how many of `mine` have a column; have none and are idle; changed in no frame."""
+    groups = (
+        mine & block.column,
+        mine & block.idle & ~block.column,
+        mine & block.column & ~block.idle & (block.frame < 0),
+    )
+    return np.array([np.count_nonzero(group) for group in groups])
+
+
 def _switch_balance(
-    switches: _Switches,
-    mine: NDArray[np.bool_],
+    counts: NDArray[np.int64],
     idle_counter: int,
     tables: tuple[NDArray[np.uint16], ...],
+    beyond_full: int,
 ) -> Balance:
-    changes = mine & switches.column & ~switches.idle
-    frame = switches.frame[changes]
+    with_column, idle_elsewhere, without_frame = counts.tolist()
     # The counter is of all devices, the arrays are not.
-    idle_elsewhere = int(np.count_nonzero(mine & switches.idle & ~switches.column))
     return Balance(
-        log=int(np.count_nonzero(mine & switches.column)) - (idle_counter - idle_elsewhere),
+        log=with_column - (idle_counter - idle_elsewhere),
         dataset=sum(int(table.sum(dtype=np.int64)) for table in tables),
-        unassigned=int(np.count_nonzero(frame < 0))
-        + _beyond_full(switches.code[changes], frame, tables),
+        unassigned=without_frame + beyond_full,
     )
 
 
 def _beyond_full(
-    code: NDArray[np.int32], frame: NDArray[np.int64], tables: Iterable[NDArray[np.uint16]]
+    events: InputEvents,
+    alignment: Alignment,
+    tables: Iterable[NDArray[np.uint16]],
+    *,
+    press: bool,
 ) -> int:
-    """Return how many changes lie beyond the counts that are full."""
-    if not any((table == _FULL).any() for table in tables):
+    """Return how many presses, or releases, lie beyond the counts that are full."""
+    if not any(table.max(initial=0) == _FULL for table in tables):
         return 0
-    placed = frame >= 0
-    pairs = np.stack([code[placed].astype(np.int64), frame[placed]])
-    _, counts = np.unique(pairs, axis=1, return_counts=True)
+    pairs = []
+    for block in _blocks_of_switches(events, alignment):
+        counted = (block.press == press) & block.column & ~block.idle & (block.frame >= 0)
+        pairs.append(np.stack([block.code[counted].astype(np.int64), block.frame[counted]]))
+    _, counts = np.unique(np.concatenate(pairs, axis=1), axis=1, return_counts=True)
     return int(np.maximum(counts - _FULL, 0).sum())
 
 

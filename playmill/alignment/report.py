@@ -12,12 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill import synchronizer
 from playmill.alignment.actions import Actions
 from playmill.alignment.conservation import audit, holds
 from playmill.alignment.spread import median_us, spread_ms
 from playmill.inputs.events import InputEvents
 from playmill.schema import frame_flag
-from playmill.synchronizer import INT64_MAX, Alignment, events_before, events_until
+from playmill.synchronizer import (
+    INT64_MAX,
+    Alignment,
+    events_before,
+    events_until,
+)
 
 UNASSIGNED_WHY = ("before_first_frame", "after_last_frame", "in_gap", "beyond_window")
 """Why an event has no frame, in the order of asking."""
@@ -51,25 +57,31 @@ def alignment_report(
     """
     # As times ascend, their differences and sums of them fit into uint64 wherever they lie.
     intervals = np.asarray(np.diff(frame_us.view(np.uint64)), np.uint64)
-    passed, inside = _places(frame_us, events, alignment)
-    assigned = alignment.frame >= 0
-    num_inside = int(np.count_nonzero(inside))
+    first, last = _inside(frame_us, events, alignment)
+    astray = first + np.flatnonzero(alignment.frame[first:last] < 0)
+    num_inside = last - first
     distance_us = _distances(frame_us, events, alignment)
+    distance_ms = spread_ms(distance_us) if len(distance_us) else None
+    del distance_us  # as long as the log, and not needed below
     balances = audit(events, alignment, actions)
+    in_gap = _in_gaps(frame_us, frame_flags, events, alignment, astray)
+    why = (
+        int(np.count_nonzero(alignment.frame[:first] < 0)),
+        int(np.count_nonzero(alignment.frame[last:] < 0)),
+        in_gap,
+        len(astray) - in_gap,
+    )
     report: dict[str, Any] = {
         "frames": len(frame_us),
         "valid_frames": int(np.count_nonzero(actions.valid)),
         "frame_interval_ms": median_us(intervals) / 1000 if len(intervals) else None,
         "events": len(events),
-        "assigned": int(np.count_nonzero(assigned)),
-        "unassigned": int(np.count_nonzero(~assigned)),
-        "unassigned_why": _why(frame_flags, passed[~assigned], inside[~assigned]),
-        "outside": {
-            "before_first_frame": int(np.count_nonzero(passed == 0)),
-            "after_last_frame": int(np.count_nonzero((passed > 0) & ~inside)),
-        },
-        "event_frame_distance_ms": spread_ms(distance_us) if len(distance_us) else None,
-        "coverage": int(np.count_nonzero(inside & assigned)) / num_inside if num_inside else None,
+        "assigned": alignment.assigned,
+        "unassigned": alignment.unassigned,
+        "unassigned_why": dict(zip(UNASSIGNED_WHY, why, strict=True)),
+        "outside": {"before_first_frame": first, "after_last_frame": len(events) - last},
+        "event_frame_distance_ms": distance_ms,
+        "coverage": (num_inside - len(astray)) / num_inside if num_inside else None,
         "gap_fraction": _gap_fraction(intervals, frame_flags),
         "clock": clock,
         "lag": lag,
@@ -84,42 +96,46 @@ def alignment_report(
     return result
 
 
-def _places(
+def _inside(
     frame_us: NDArray[np.int64], events: InputEvents, alignment: Alignment
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return (M,) how many frames have t[i] <= t', and (M,) whether t[0] <= t' <= t[-1]."""
+) -> tuple[int, int]:
+    """Return the first event with t[0] <= t' <= t[-1], and the first one after all of these."""
     latency_us = alignment.latency_us
-    event = np.arange(len(events))
-    earlier = events_before(frame_us, events.timestamp_us, latency_us=latency_us)
-    passed = np.searchsorted(earlier, event, side="right")
-    until_last = events_until(frame_us[-1:], events.timestamp_us, latency_us=latency_us)
-    return passed, (passed > 0) & (event < until_last.sum())
+    before = events_before(frame_us[:1], events.timestamp_us, latency_us=latency_us)
+    first = int(before.min(initial=len(events)))
+    until = events_until(frame_us[-1:], events.timestamp_us, latency_us=latency_us)
+    return first, int(until.max(initial=first))
 
 
-def _why(
-    frame_flags: NDArray[np.uint8], passed: NDArray[np.int64], inside: NDArray[np.bool_]
-) -> dict[str, int]:
-    """Count the reasons of the unassigned events, by what `_places` says of them."""
-    before = passed == 0
-    gap_next = np.r_[(frame_flags & frame_flag("gap_before")) != 0, False]
-    in_gap = inside & gap_next[passed]
-    groups = (before, ~before & ~inside, in_gap, inside & ~in_gap)
-    return {
-        name: int(np.count_nonzero(group))
-        for name, group in zip(UNASSIGNED_WHY, groups, strict=True)
-    }
+def _in_gaps(
+    frame_us: NDArray[np.int64],
+    frame_flags: NDArray[np.uint8],
+    events: InputEvents,
+    alignment: Alignment,
+    astray: NDArray[np.int64],
+) -> int:
+    """Count which of the events `astray`, ascending indices, lie in a gap between two frames."""
+    after = 1 + np.flatnonzero(frame_flags[1:] & frame_flag("gap_before"))
+    start, stop = (
+        events_before(frame_us[frames], events.timestamp_us, latency_us=alignment.latency_us)
+        for frames in (after - 1, after)
+    )
+    return int((np.searchsorted(astray, stop) - np.searchsorted(astray, start)).sum())
 
 
 def _distances(
     frame_us: NDArray[np.int64], events: InputEvents, alignment: Alignment
 ) -> NDArray[np.int64]:
-    """Return (K,) |t' - t[i]| of the assigned events, at most INT64_MAX."""
-    mine = np.flatnonzero(alignment.frame >= 0)
-    time, own = events.timestamp_us[mine], frame_us[alignment.frame[mine]]
-    # Both may lie anywhere in int64. What wraps around shows in the estimate.
-    distance = np.abs(time - own + alignment.latency_us)
-    estimate = np.abs(time.astype(np.float64) - own + alignment.latency_us)
-    return np.where(estimate < 2**62, distance, INT64_MAX)
+    """Return (K,) |t' - t[i]| of the assigned events, at most INT64_MAX, in any order."""
+    distances = np.empty(alignment.assigned, np.int64)
+    for start in range(0, alignment.assigned, synchronizer.BLOCK_EVENTS):
+        mine = alignment.events[start : start + synchronizer.BLOCK_EVENTS]
+        time, own = events.timestamp_us[mine], frame_us[alignment.frame[mine]]
+        # Both may lie anywhere in int64. What wraps around shows in the estimate.
+        distance = np.abs(time - own + alignment.latency_us)
+        estimate = np.abs(time.astype(np.float64) - own + alignment.latency_us)
+        distances[start : start + len(mine)] = np.where(estimate < 2**62, distance, INT64_MAX)
+    return distances
 
 
 def _gap_fraction(intervals: NDArray[np.uint64], frame_flags: NDArray[np.uint8]) -> float:

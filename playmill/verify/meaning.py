@@ -18,7 +18,7 @@ from playmill.alignment.report import alignment_report
 from playmill.config import LINE_POLICY, POLICIES
 from playmill.dataset import Dataset
 from playmill.decoding.motion import COLUMNS
-from playmill.inputs.events import DEVICES, KINDS, MASKS
+from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents
 from playmill.reading.row_reader import blocks
 from playmill.reading.stored_events import stored_events, stored_texts
 from playmill.synchronizer import Alignment
@@ -127,7 +127,8 @@ def synchronization(dataset: Dataset) -> Iterator[str]:
     )
     for name in ("frame", "offsets", "events"):
         yield from _differs(dataset, f"/sync/{name}", getattr(alignment, name))
-    acts = actions.build(dataset.timestamps_us, stored_events(dataset), alignment)
+    events = stored_events(dataset)
+    acts = actions.build(dataset.timestamps_us, events, alignment)
     counts = {
         "assigned": alignment.assigned,
         "unassigned": alignment.unassigned,
@@ -140,7 +141,7 @@ def synchronization(dataset: Dataset) -> Iterator[str]:
     for spec in schema.ARRAYS:
         if spec.path.startswith("/actions/"):
             yield from _differs(dataset, spec.path, getattr(acts, spec.path[len("/actions/") :]))
-    yield from _report(dataset, alignment, acts)
+    yield from _report(dataset, events, alignment, acts)
     for path, names in (
         ("masks", acts.mask_names),
         ("keys", acts.key_names),
@@ -151,7 +152,9 @@ def synchronization(dataset: Dataset) -> Iterator[str]:
             yield f"/actions/{path}: names do not follow from /inputs/codes"
 
 
-def _report(dataset: Dataset, alignment: Alignment, acts: Actions) -> Iterator[str]:
+def _report(
+    dataset: Dataset, events: InputEvents, alignment: Alignment, acts: Actions
+) -> Iterator[str]:
     """Alignment report: what it says, against the arrays."""
     stored = json.loads(dataset.h5["/sync"].attrs["report"])
     if stored == {}:  # frames given one by one
@@ -160,7 +163,7 @@ def _report(dataset: Dataset, alignment: Alignment, acts: Actions) -> Iterator[s
     # These two are measured against what is not in the file, or is measured anew by nobody.
     measured = {name: known.get(name) for name in ("clock", "lag")}
     report = alignment_report(
-        dataset.timestamps_us, dataset.flags, stored_events(dataset), alignment, acts, **measured
+        dataset.timestamps_us, dataset.flags, events, alignment, acts, **measured
     )
     required = [parse_gate(result["gate"]) for result in known.get("gates", ())]
     report["gates"] = gates.evaluate(required, report, latency_us=alignment.latency_us)

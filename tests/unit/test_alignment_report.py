@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from playmill import synchronizer
 from playmill.alignment import actions, conservation
 from playmill.alignment.report import UNASSIGNED_WHY, alignment_report
 from playmill.config import POLICIES
@@ -201,6 +203,39 @@ class TestWhatBecameOfEvents:
         if gaps:
             share = (frames[1] - frames[0]) / (frames[-1] - frames[0])
             assert got["gap_fraction"] == pytest.approx(share)
+
+
+@given(
+    events=st.lists(st.one_of(switches, moves, snapshots, positions), min_size=1, max_size=30),
+    frames=st.lists(st.integers(0, 60), min_size=2, max_size=8, unique=True).map(sorted),
+    block=st.sampled_from([1, 2, 5]),
+    data=st.data(),
+)
+@settings(max_examples=80, deadline=None)
+def test_a_log_of_many_blocks_is_reported_as_one_of_a_single_block(
+    events, frames, block, data
+) -> None:
+    gaps = tuple(data.draw(st.sets(st.integers(0, len(frames) - 1))))
+    given_inputs = inputs_of(frames, log_of(events), "nearest", 5, gaps=gaps)
+    whole = alignment_report(*given_inputs)
+    assert whole["conservation"]["holds"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synchronizer, "BLOCK_EVENTS", block)
+        assert alignment_report(*given_inputs) == whole
+
+
+def test_a_report_needs_no_more_memory_than_two_numbers_an_event_and_a_block() -> None:
+    taps = [key(time, kind) for time in range(100_000) for kind in ("press", "release")]
+    given_inputs = inputs_of(list(range(0, 100_000, 50)), log_of(taps), "nearest", 10)
+    tracemalloc.start()
+    try:
+        alignment_report(*given_inputs)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The distances and their sorted copy, of 8 bytes each, and what a block of events takes.
+    block_bytes = 50 * synchronizer.BLOCK_EVENTS
+    assert peak < 16 * len(taps) + block_bytes
 
 
 def broken(given_inputs: tuple[Any, ...], name: str, change: Any) -> dict[str, Any]:
