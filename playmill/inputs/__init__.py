@@ -13,6 +13,7 @@ from playmill.inputs.events import DEVICES, KINDS, MASKS, InputEvents, Mask, Rej
 from playmill.inputs.game_recorder import GameRecorderReader
 from playmill.inputs.gameplay_session import GameplaySessionReader
 from playmill.inputs.generic import GenericReader
+from playmill.inputs.owa_lines import OwaLinesReader
 from playmill.inputs.owamcap import OWAMcapReader
 from playmill.inputs.owl import OWLControlReader
 from playmill.inputs.p2p import P2pReader
@@ -53,6 +54,7 @@ READERS: MappingProxyType[str, InputReader] = MappingProxyType(
             P2pReader(),
             VptReader(),
             OWAMcapReader(),
+            OwaLinesReader(),
             OWLControlReader(),
             DuckTrackReader(),
             GenericReader(),

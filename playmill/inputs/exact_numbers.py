@@ -50,11 +50,13 @@ def decimal_us(text: str, unit: str, name: str) -> int:
 
 def json_us(value: object, unit: str, name: str) -> int:
     """Return the time that `value`, of JSON read with `exact`, gives; see `decimal_us`."""
-    if type(value) is int and not 0 <= value <= MAX_TIME_US:
-        raise Rejected(f'"{name}" is negative' if value < 0 else f'"{name}" is 2**63 or more')
-    if type(value) not in (int, DecimalText):
+    if type(value) is DecimalText:
+        return decimal_us(value, unit, name)
+    if type(value) is not int:
         raise Rejected(f'"{name}" is {shown(value)}, not a number')
-    return decimal_us(value if isinstance(value, str) else str(value), unit, name)
+    if not 0 <= value <= MAX_TIME_US:
+        raise Rejected(f'"{name}" is negative' if value < 0 else f'"{name}" is 2**63 or more')
+    return decimal_us(str(value), unit, name)
 
 
 def amount(value: object, name: str) -> float:

@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from playmill.inputs.windows_keys import W3C_BY_NUMBER
 FOLDER_MAPPING, OWN_MAPPING = "playmill-mapping.json", ".mapping.json"
 _SHORT_TIME = 40
 """Length up to which `decimal_us` takes the same texts as DECIMAL, which limits the places."""
+_DISTINCT_AMOUNTS = 1 << 12
+"""Fields of CSV that are remembered: the same few amounts come again and again."""
 _Row = dict[str, Any]
 _DOWN = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
 
@@ -88,36 +91,40 @@ class _Rows:
         columns = self.columns or ()
         if len(cells) > len(columns):
             raise Rejected(f"has {len(cells)} fields, more than {len(columns)}")
-        return {name: _Cell(cell) for name, cell in zip(columns, cells, strict=False) if cell}
+        return {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
 
 
 def _rows(mapping: LogMapping) -> _Rows:
     return _Rows(mapping=mapping, columns=mapping.columns)
 
 
-class _Cell(str):
-    """The text of a field of CSV, which may be any type."""
-
-    __slots__ = ()
-
-
-def _number(row: _Row, name: str) -> object:
-    """Return field `name` as `json_us` and `amount` take it."""
-    value = _field(row, name)
-    if type(value) is not _Cell:
-        return value
-    text = value.strip()
+def _decimal(cell: str, name: str) -> DecimalText:
+    """Return the number that a field of CSV is, as JSON has it."""
+    text = cell.strip()
     if not DECIMAL.fullmatch(text):
         raise Rejected(f'"{name}" is {text[:40]!r}, not a decimal number')
     return DecimalText(text)
 
 
+@lru_cache(_DISTINCT_AMOUNTS)
+def _cell_amount(cell: str, name: str) -> float:
+    return amount(_decimal(cell, name), name)
+
+
+def _amount(row: _Row, name: str, mapping: LogMapping) -> float:
+    """Return field `name`, a number; a field of CSV is a text, whatever it means."""
+    value = _field(row, name)
+    return _cell_amount(value, name) if mapping.format == "csv" else amount(value, name)
+
+
 def _time_us(row: _Row, mapping: LogMapping) -> int:
     """Return the time that `row` gives, in microseconds."""
     value = _field(row, mapping.time)
-    if type(value) is _Cell and len(value) <= _SHORT_TIME:  # looked at by `decimal_us` alone
-        return decimal_us(value.strip(), mapping.unit, mapping.time)
-    return json_us(_number(row, mapping.time), mapping.unit, mapping.time)
+    if mapping.format == "csv":
+        if len(value) <= _SHORT_TIME:  # looked at by `decimal_us` alone
+            return decimal_us(value.strip(), mapping.unit, mapping.time)
+        value = _decimal(value, mapping.time)
+    return json_us(value, mapping.unit, mapping.time)
 
 
 def _field(row: _Row, name: str) -> Any:
@@ -127,18 +134,18 @@ def _field(row: _Row, name: str) -> Any:
     return value
 
 
-def _word(row: _Row, name: str) -> str:
+def _word(row: _Row, name: str, mapping: LogMapping) -> str:
     """Return field `name`, a text or a whole number, as text."""
     value = _field(row, name)
+    if type(value) is str:
+        return value.strip() if mapping.format == "csv" else value
     if type(value) is int:
         return str(value)
-    if not isinstance(value, str) or type(value) is DecimalText:
-        raise Rejected(f'"{name}" is {shown(value)}, not a text or a whole number')
-    return value.strip() if type(value) is _Cell else value
+    raise Rejected(f'"{name}" is {shown(value)}, not a text or a whole number')
 
 
 def _event_type(row: _Row, mapping: LogMapping) -> str:
-    name = "" if mapping.type is None else _word(row, mapping.type)
+    name = "" if mapping.type is None else _word(row, mapping.type, mapping)
     if name not in mapping.events:
         raise Rejected(f'"{mapping.type}" is {name[:40]!r}, which the mapping does not name')
     return name
@@ -151,23 +158,23 @@ def _add(
     time_us = _time_us(row, mapping)
     kind, x, y = event.kind, 0.0, 0.0
     if kind == "switch":
-        kind = "press" if _is_down(row, event.down or "") else "release"
+        kind = "press" if _is_down(row, event.down or "", mapping) else "release"
     elif kind == "axis":
-        x = amount(_number(row, event.value or ""), event.value or "")
+        x = _amount(row, event.value or "", mapping)
     elif kind in ("move", "position", "scroll"):
-        x = 0.0 if event.x is None else amount(_number(row, event.x), event.x)
-        y = 0.0 if event.y is None else amount(_number(row, event.y), event.y)
+        x = 0.0 if event.x is None else _amount(row, event.x, mapping)
+        y = 0.0 if event.y is None else _amount(row, event.y, mapping)
     code = -1
     if event.name_is is not None:
         code = table.code(event.device, event.name_is, field_name="name_is")
     elif event.name is not None:
-        code = table.code(event.device, _word(row, event.name), field_name=event.name)
+        code = table.code(event.device, _word(row, event.name, mapping), field_name=event.name)
     table.add(time_us, what(event.device, kind), code=code, x=x, y=y, raw=raw)
 
 
-def _is_down(row: _Row, name: str) -> bool:
+def _is_down(row: _Row, name: str, mapping: LogMapping) -> bool:
     value = _field(row, name)
-    plain = value.strip().lower() if type(value) is _Cell else value
+    plain = value.strip().lower() if mapping.format == "csv" else value
     if type(plain) not in (bool, int, str) or plain not in _DOWN:
         raise Rejected(f'"{name}" is {shown(value)}, not true, false, 1 or 0')
     return _DOWN[plain]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from playmill.inputs.lines import Rejected
 from playmill.inputs.protobuf_wire import Message
@@ -24,6 +25,9 @@ _PAD_BUTTONS = (
     "start", "select", "left_bumper", "right_bumper",
 )  # fmt: skip
 """GamePadButtons: field i+1."""
+_DISTINCT, _SHORT_BYTES = 1 << 12, 128
+"""Inputs and labels that are remembered, and how long each may be: the same come again and again.
+"""
 _BUMPERS = {"left_trigger": "left_bumper", "right_trigger": "right_bumper"}
 """Button events call the bumpers triggers; a trigger itself is an axis."""
 _MOUSE_BUTTONS = {"0": "left", "1": "right", "2": "middle"}
@@ -76,9 +80,9 @@ class Annotation:
 def read_annotation(data: bytes) -> Annotation:
     """Read a FrameAnnotation but for its events; raise Rejected."""
     message = Message(data)
-    user, system = message.message(_USER_ACTION), message.message(_SYSTEM_ACTION)
+    user, system = message.part(_USER_ACTION), message.message(_SYSTEM_ACTION)
     return Annotation(
-        user=None if user is None else _action(user),
+        user=None if user is None else _read_action(user),
         system_known=system is not None and system.bool(_IS_KNOWN),
         frame_ns=message.uint(_FRAME_TIME),
         events=tuple(message.parts(_INPUT_EVENTS)),
@@ -101,11 +105,33 @@ def read_event(data: bytes) -> tuple[int, bool, Happened]:
         Rejected: it is broken, or none that is known.
     """
     message = Message(data)
-    for number, read in _EVENTS.items():
-        part = message.message(number) if number in message else None
+    for number in _EVENTS:
+        part = message.part(number) if number in message else None
         if part is not None:
-            return message.uint(6), message.bool(10), read(part)
+            done = _happened(number, part)
+            return message.uint(6), message.bool(10), done
     raise Rejected("an input event is of no known kind")
+
+
+def _happened(number: int, data: bytes) -> Happened:
+    """Return what field `number` of an InputEvent says."""
+    if len(data) <= _SHORT_BYTES:
+        return _happened_before(number, data)
+    return _EVENTS[number](Message(data))
+
+
+@lru_cache(_DISTINCT)
+def _happened_before(number: int, data: bytes) -> Happened:
+    return _EVENTS[number](Message(data))
+
+
+@lru_cache(_DISTINCT)
+def _action_before(data: bytes) -> Action:
+    return _action(Message(data))
+
+
+def _read_action(data: bytes) -> Action:
+    return _action_before(data) if len(data) <= _SHORT_BYTES else _action(Message(data))
 
 
 def _action(message: Message) -> Action:

@@ -98,8 +98,13 @@ class Message:
 
     def message(self, number: int) -> Message | None:
         """Return a message inside; None: there is none."""
+        value = self.part(number)
+        return None if value is None else Message(value)
+
+    def part(self, number: int) -> bytes | None:
+        """Return the bytes of a message inside; None: there is none."""
         value = self._value(number, BYTES)
-        return Message(value) if isinstance(value, bytes) else None
+        return value if isinstance(value, bytes) else None
 
     def uint(self, number: int) -> int:
         """Return an unsigned number; 0 where there is none, as protobuf has it."""

@@ -128,6 +128,25 @@ def _owl_line(at: str, kind: str, arguments: Any, *, doubled: bool = False) -> b
     return f'{at},{kind},"{text}"'.encode()
 
 
+OWA_LINES = [
+    json.dumps({"timestamp_ns": at, "event_src": source, "event_data": data}).encode()
+    for at, source, data in (
+        (1740134045272214800, "control_publisher", '["mouse.click",1446,1107,left,true]'),
+        (1740134045347404600, "control_publisher", '["mouse.click",1446,1107,left,false]'),
+        (1740134045978417500, "window_publisher", '{"title":"hello","rect":[1,2,3,4]}'),
+        (1740134046292540600, "control_publisher", '["mouse.move",1445,1107]'),
+        (1740134046292540600, "control_publisher", '["mouse.scroll",1445,1107,0,-1]'),
+        (1740134048267817500, "control_publisher", '["keyboard.press",81]'),
+        (1740134048448819100, "control_publisher", '["keyboard.release",81]'),
+    )
+]
+
+
+def account_owa_lines(case: Case, folder: Path, events: InputEvents) -> None:
+    """Every line is an event or rejected."""
+    assert len(events) + events.rejected.total == len(filled_lines(case.files["event.jsonl"]))
+
+
 OWL = [
     _owl_line(
         "1767633347.5859811",
@@ -405,6 +424,8 @@ TARGETS: dict[str, Target] = {
             ("open-p2p", "open-p2p", "192x192.mp4", "annotation.proto", make_p2p, account_p2p),
             ("openai-vpt", "openai-vpt", "a.mp4", "a.jsonl", _OneLog("a.jsonl", VPT), account_vpt),
             ("owamcap", "owamcap", "a.mkv", "a.mcap", make_owamcap, account_owamcap),
+            ("owa-jsonl", "owa-jsonl", "a.mkv", "event.jsonl",
+             _OneLog("event.jsonl", OWA_LINES), account_owa_lines),
             ("owl-control", "owl-control", "recording.mp4", "inputs.csv",
              _OneLog("inputs.csv", OWL, HEADER.encode()), account_owl),
             ("ducktrack", "ducktrack", "a.mp4", "events.jsonl", make_ducktrack, account_ducktrack),

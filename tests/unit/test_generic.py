@@ -271,8 +271,10 @@ BAD_CSV = {
     "too many fields": ("1;down;w;;;;;9", "has 8 fields, more than 7"),
     "no time": (";down;w;;;;", '"ts" is missing'),
     "time of words": ("now;down;w;;;;", "'now', not a decimal number"),
+    "time of too many places": ("1." + "0" * 101 + ";down;w;;;;", "not a decimal number"),
     "time NaN": ("nan;down;w;;;;", "'nan', not a decimal number"),
     "dx 1_0": ("1;look;;1_0;2;;", "'1_0', not a decimal number"),
+    "switch of words": ("1;fire;;;;maybe;", '"on" is str, not true, false, 1 or 0'),
     "NUL": ("\0\0;down;w;;;;", "not a decimal number"),
     "long": ("1;down;" + "w" * 200_000, '"key" has 200000 bytes'),
 }

@@ -21,6 +21,7 @@ MAPPING = {
     "events": {"": {"kind": "other"}},
 }
 DUCKTRACK = '{"time_stamp": 1.5, "action": "move", "x": 1, "y": 2}\n'
+OWA_LINES = '{"timestamp_ns": 1, "event_src": "control_publisher", "event_data": "[]"}\n'
 VPT = '{"mouse": {}, "keyboard": {}, "tick": 1}\n'
 
 
@@ -43,6 +44,7 @@ LOGS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "ducktrack": ("events.jsonl", lambda folder: (folder / "events.jsonl").write_text(DUCKTRACK)),
     "openai-vpt": ("game.jsonl", lambda folder: (folder / "game.jsonl").write_text(VPT)),
     "owamcap": ("game.mcap", write_owamcap),
+    "owa-jsonl": ("event.jsonl", lambda folder: (folder / "event.jsonl").write_text(OWA_LINES)),
     "generic": ("game.csv", write_mapped),
     "gameplay-session/1": (
         "inputs.jsonl",
