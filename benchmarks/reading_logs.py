@@ -276,7 +276,7 @@ def measure(num_events: int, names: list[str] | None = None) -> list[Row]:
                 "",
                 f"{name}, peak memory",
                 f"{size:.0f} bytes an event ({size_of_few:.0f} of a fifth of them)",
-                size / size_of_few,
+                size / size_of_few if size_of_few else None,  # what a small log takes was there
                 "< 500",
             ),
         ]
