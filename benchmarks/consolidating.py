@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import tempfile
 import time
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.table import Row, apart, print_table
+from benchmarks.table import Row, apart, peak_bytes, print_table
 from playmill.config import PipelineConfig
 from playmill.decoding.motion import COLUMNS, PICTURE_SIZE
 from playmill.jobs import Commit
@@ -155,7 +154,7 @@ def consolidate_here(folder: Path) -> dict[str, float]:
     started, cpu = time.perf_counter(), time.process_time()
     consolidate(recording, manifest, commits, source=PartRows(parts, commits), storage=storage)
     seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    peak = peak_bytes() / 1e6
     return {"seconds": seconds, "cpu_s": cpu_s, "peak_mb": peak}
 
 

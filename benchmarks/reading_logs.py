@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.table import Row, apart, print_table
+from benchmarks.table import Row, apart, peak_bytes, print_table
 from tests.unit.p2p_samples import field
 
 START_US = 1_700_000_000_000_000
@@ -241,16 +239,11 @@ def read_here(name: str, folder: Path) -> dict[str, float]:
         reader_for(log.reader).read(files)
     files = LogFiles(video=folder / log.video, log=folder / log.name)
     gc.collect()
-    before, started = _peak_bytes(), time.process_time()
+    before, started = peak_bytes(), time.process_time()
     events = reader_for(log.reader).read(files)
     seconds = time.process_time() - started
     assert events.rejected.total == 0, events.rejected.reason[:3]
-    return {"seconds": seconds, "bytes": _peak_bytes() - before, "events": len(events)}
-
-
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return {"seconds": seconds, "bytes": peak_bytes() - before, "events": len(events)}
 
 
 def measure(num_events: int, names: list[str] | None = None) -> list[Row]:

@@ -38,6 +38,17 @@ def print_table(rows: Iterable[Row]) -> None:
         print(f"| {row.group} | {row.path} | {row.value} | {ratio} | {row.aim} |", flush=True)
 
 
+def peak_bytes() -> int:
+    """Return the most memory that this process has had, since it became this program.
+
+    `resource` would count what its parent had when it was started.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/status has no VmHWM")
+
+
 def apart(module: str, *arguments: object) -> dict[str, Any]:
     """Run a benchmark's module in a process of its own; return the JSON object that it prints."""
     result = subprocess.run(
