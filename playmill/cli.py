@@ -127,7 +127,7 @@ def inspect(
 
 def _inspected(folder: Path) -> list[Path]:
     """Return the datasets in a folder; raise UsageError, which helps, where there are none."""
-    found = _datasets_in(folder, none_is_wrong=False)
+    found = _find_datasets(folder)
     if found:
         return found
     from playmill.recording import discover
@@ -199,13 +199,15 @@ def encoders() -> None:
         print(f"{name:24} {meaning}")
 
 
-def _datasets_in(path: Path, *, none_is_wrong: bool = True) -> list[Path]:
+def _find_datasets(folder: Path) -> list[Path]:
+    """Return the datasets in a folder, which may be that of one session."""
+    own = folder / "data.h5"
+    return [own] if own.is_file() else sorted(folder.glob("**/session_*/data.h5"))
+
+
+def _datasets_in(path: Path) -> list[Path]:
     """Return the file, or the datasets in the folder; raise UsageError where there is none."""
-    if path.is_dir() and (path / "data.h5").is_file():
-        return [path / "data.h5"]
-    found = sorted(path.glob("**/session_*/data.h5")) if path.is_dir() else [path]
-    if not found and not none_is_wrong:
-        return []
+    found = _find_datasets(path) if path.is_dir() else [path]
     if not found:
         raise UsageError(f"{path}: no dataset (session_ID/data.h5) in this folder")
     if not found[0].is_file():

@@ -291,9 +291,10 @@ class FrameProcessor:
         full = torch.zeros(shape, dtype=torch.uint8, pin_memory=on_gpu)
         full.numpy()[: len(pictures)] = pictures
         if self._compiled is not None:
-            return self._to_float16(self._compiled(full.numpy())[: len(pictures)])
-        features = self._forward(full)[: len(pictures)].float().cpu().numpy()
-        return self._to_float16(features)
+            features = self._compiled(full.numpy())
+        else:
+            features = self._forward(full).float().cpu().numpy()
+        return self._to_float16(features[: len(pictures)])
 
     def _forward(self, pictures: Tensor) -> Tensor:
         """Normalize (B, h, w, 3) uint8 on the device and return the features (B, D)."""

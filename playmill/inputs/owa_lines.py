@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from playmill.alignment.clock_fit import fit_clock
 from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents
 from playmill.inputs.exact_numbers import MAX_VALUE, amount
 from playmill.inputs.lines import Rejected, filled_lines, opening_objects, parse_object
+from playmill.inputs.owamcap_clock import subtitle_clock
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.windows_keys import W3C_BY_NUMBER
 
@@ -112,11 +110,10 @@ class OwaLinesReader:
         """Place pts 0 by the wall clock in the video's subtitle track; None without one."""
         if not len(video.clock_marks):
             return None
-        container_us, wall_us = video.clock_marks[:, 0], video.clock_marks[:, 1]
-        fit = fit_clock(container_us, wall_us, source="subtitle track")
+        anchor_us, fit = subtitle_clock(video)
         if fit is None:
-            return Anchor(pts_zero_us=int(np.median(wall_us - container_us)))
-        return Anchor(pts_zero_us=fit.offset_us, report=fit.to_json(), warnings=tuple(fit.findings))
+            return Anchor(pts_zero_us=anchor_us)
+        return Anchor(pts_zero_us=anchor_us, report=fit.to_json(), warnings=tuple(fit.findings))
 
     def read(self, files: LogFiles, options: ReadOptions = PLAIN) -> InputEvents:
         """Read the log whole. Windows are events "other"; of them, and of rejected lines, no text

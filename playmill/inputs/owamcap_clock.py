@@ -50,6 +50,17 @@ class _Stamps:
         return pts_us[order], np.frombuffer(self.utc_us, np.int64)[chosen][order]
 
 
+def subtitle_clock(video: VideoTimes) -> tuple[int, ClockFit | None]:
+    """Return where pts 0 lies by the wall clock in the subtitle track, and its fit if there is one.
+
+    Args:
+        video: it has clock marks.
+    """
+    container_us, wall_us = video.clock_marks[:, 0], video.clock_marks[:, 1]
+    fit = fit_clock(container_us, wall_us, source="subtitle track")
+    return fit.offset_us if fit else int(np.median(wall_us - container_us)), fit
+
+
 def clock_of(files: LogFiles, video: VideoTimes) -> Anchor | None:
     """Return where pts 0 lies on the log's clock; None: neither video nor log say.
 
@@ -75,9 +86,7 @@ def clock_of(files: LogFiles, video: VideoTimes) -> Anchor | None:
     finding, stamped_us = _stamp_anchor(check)
     warnings += [finding] if finding else []
     if len(video.clock_marks):
-        container_us, wall_us = video.clock_marks[:, 0], video.clock_marks[:, 1]
-        fit = fit_clock(container_us, wall_us, source="subtitle track")
-        anchor_us = fit.offset_us if fit else int(np.median(wall_us - container_us))
+        anchor_us, fit = subtitle_clock(video)
         if stamped_us is not None and abs(stamped_us - anchor_us) > DISAGREEMENT_US:
             apart_ms = (stamped_us - anchor_us) / 1000
             warnings.append(

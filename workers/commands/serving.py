@@ -11,9 +11,7 @@ import typer
 from playmill.errors import UsageError
 from playmill.identity import check_datasets
 from workers.commands.connecting import connect
-from workers.mill import (
-    visible_gpus,
-)
+from workers.mill import visible_gpus
 from workers.processes import PROJECT, Process, python_path, worker_command
 from workers.supervisor import supervise
 
