@@ -28,13 +28,13 @@ import redis
 from playmill import encoders
 from playmill.config import PipelineConfig
 from playmill.decoding.motion import PICTURE_SIZE, motion_rows
-from playmill.identity import begin
 from playmill.jobs import Commit
 from playmill.manifest import Manifest
 from playmill.parts import PartWriter
 from playmill.plan import Chunk
 from playmill.roots import Roots
 from playmill.store import Store
+from playmill.store.identity import begin
 from playmill.testing import make_recording
 from tasks import app as tasks_app
 from tasks.queues import served_by
@@ -281,7 +281,7 @@ def _figures(
 
 
 def _json(path: Path) -> dict[str, Any]:
-    from playmill.store import read_json
+    from playmill.markers import read_json
 
     return read_json(path) or {}
 

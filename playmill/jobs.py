@@ -1,6 +1,6 @@
 """Jobs: requests, commits, attempts, and `remaining()`, which says what is still to be done.
 
-Everything here is a value or a pure function of values; `store.py` reads and writes them.
+Everything here is a value or a pure function of values; `store/` reads and writes them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from playmill.config import PipelineConfig, digest_of
 from playmill.manifest import JobPlan, SourceFile
-from playmill.refusals import Refusal
 from playmill.roots import RootedPath
 
 MAX_ATTEMPTS = 3
@@ -229,6 +228,18 @@ class Attempts:
 
 
 _UNTRIED = Attempts()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One worker's no."""
+
+    worker: str
+    """The worker, as `tasks.presence` names it: host:pid."""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.worker}: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

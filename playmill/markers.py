@@ -12,9 +12,9 @@ import os
 import re
 import secrets
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 _CRC = re.compile(rb'\{"crc32": "([0-9a-f]{8})"(?:, )?')
 
@@ -26,6 +26,9 @@ def fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -112,3 +115,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     return value
+
+
+def read_value(path: Path, build: Callable[[dict[str, Any]], T]) -> T | None:
+    """Build a value from the JSON object in a file; None: there is none.
+
+    Raises:
+        ValueError: it is damaged, or another object.
+    """
+    value = read_json(path)
+    try:
+        return None if value is None else build(value)
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        raise ValueError(f"{path}: {type(error).__name__}: {error}") from error

@@ -85,10 +85,10 @@ def _try(
     *,
     kind: str,
 ) -> None:
-    name = store.begin_attempt(step, who=f"{socket.gethostname()}:{os.getpid()}")
+    name = store.attempts(step).begin(who=f"{socket.gethostname()}:{os.getpid()}")
     if name is None:
         return
-    lease.on_renewal = lambda: store.touch_attempt(step, name)
+    lease.on_renewal = lambda: store.attempts(step).touch(name)
     place = {"job": step.job_id, "chunk": step.chunk_index, "action": step.verb}
     failpoints.reached(f"{step.verb}:begun")
     try:
@@ -96,12 +96,12 @@ def _try(
         failpoints.reached(f"{step.verb}:worked")
     except fit.Misfit as error:
         # Counted until here, so that a worker that dies of what it loads is counted too.
-        store.take_back_attempt(step, name)
+        store.attempts(step).take_back(name)
         fit.say_no(store, kind, error, place=place)
     except Exception as error:
         log.exception("%s failed in attempt %s", step.name, name, extra=place)
         told = told_apart(error, (store.root, settings().datasets, Path(tempfile.gettempdir())))
-        store.fail_attempt(step, name, told, hopeless=isinstance(error, HOPELESS))
+        store.attempts(step).fail(name, told, hopeless=isinstance(error, HOPELESS))
         if has_broken_cuda(error):
             # Every later use of the GPU in this process fails too: another one takes its place.
             log.error("this process has lost its GPU: ending, to be replaced")

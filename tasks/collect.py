@@ -54,21 +54,21 @@ def find_garbage(
         if store.is_open(job_id):
             wanted.add(parts_key)
     for parts_key in store.parts_keys():
-        if parts_key in wanted or store.collected(parts_key) is not None:
+        if parts_key in wanted or store.parts(parts_key).collected() is not None:
             continue
         mine = jobs[parts_key]
         dataset = next(filter(None, (_held_by(store, j, datasets) for j in mine)), None)
         latest_s = max((submitted_s[j] for j in mine), default=0.0)
         if dataset is not None or (all_read and now_s - latest_s > ABANDONED_S):
-            yield Garbage(parts_key, dataset, store.parts_bytes(parts_key))
+            yield Garbage(parts_key, dataset, store.parts(parts_key).num_bytes())
 
 
 def collect(store: Store, garbage: Garbage) -> None:
     """Delete some garbage; what a dataset holds can still be synchronized anew."""
     if garbage.dataset is None:
-        store.drop_parts(garbage.parts_key)
+        store.parts(garbage.parts_key).drop()
     else:
-        store.collect_parts(garbage.parts_key, dataset=garbage.dataset)
+        store.parts(garbage.parts_key).collect(dataset=garbage.dataset)
 
 
 def drop_parts_of(store: Store, job_id: str, datasets: Path) -> str:
@@ -87,7 +87,7 @@ def drop_parts_of(store: Store, job_id: str, datasets: Path) -> str:
             return f"parts kept: job {other[:12]}, which is open, shares them"
         sharing += [other] if shares else []
     dataset = next(filter(None, (_held_by(store, other, datasets) for other in sharing)), None)
-    num_bytes = store.parts_bytes(parts_key)
+    num_bytes = store.parts(parts_key).num_bytes()
     collect(store, Garbage(parts_key, dataset, num_bytes))
     return f"{num_bytes / 1e6:.1f} MB of parts deleted"
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from playmill import failpoints
 from playmill.errors import PartError, SessionConflict, Superseded
-from playmill.identity import check_datasets
 from playmill.jobs import Commit, Step
 from playmill.store import Store
+from playmill.store.identity import check_datasets
+from playmill.store.parts_folder import PartsFolder
 from tasks.app import app, settings
 from tasks.attempt import attempt
 from tasks.fit import Misfit
@@ -19,7 +20,8 @@ from tasks.ingest import recording_of
 
 if TYPE_CHECKING:
     from playmill.manifest import Manifest
-    from playmill.publishing.row_source import RowSource
+    from playmill.publishing.consolidation import Summary
+    from playmill.publishing.row_source import PartRows, RowSource
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +35,7 @@ def consolidate(job_id: str, store_id: str | None = None) -> None:
 
 def _publish(store: Store, job_id: str) -> None:
     # zarr and h5py are imported here, in the process that consolidates, and in no sender.
-    from playmill.encoders import feature_key
     from playmill.publishing.consolidation import consolidate as publish
-    from playmill.publishing.row_source import DatasetRows, PartRows
     from playmill.storage import DataStorage, session_folder
 
     _check_datasets(store)
@@ -49,16 +49,9 @@ def _publish(store: Store, job_id: str) -> None:
     if owner is not None and owner["submitted_ns"] > request.submitted_ns:
         store.end(job_id, "cancelled", {"reason": str(Superseded(folder))})
         return
-    commits = _commits(store, manifest)
-    parts = [
-        store.part_folder(manifest.parts_key, commit.chunk_index, commit.attempt)
-        for commit in commits
-    ]
-    collected = store.collected(manifest.parts_key)
-    source: RowSource = PartRows(parts, commits)
-    if collected is not None:
-        key = feature_key(manifest.config.encoder, manifest.config.weights_digest)
-        source = DatasetRows(settings().datasets / collected, key, manifest.parts_key)
+    parts = store.parts(manifest.parts_key)
+    commits = _commits(parts, manifest)
+    collected = parts.collected()
 
     def claim() -> bool:
         _check_datasets(store)  # once more, just before the file gets its name
@@ -70,7 +63,7 @@ def _publish(store: Store, job_id: str) -> None:
             recording,
             manifest,
             commits,
-            source=source,
+            source=_rows(parts, manifest, commits, collected),
             storage=DataStorage(settings().datasets),
             claim=claim,
         )
@@ -78,29 +71,13 @@ def _publish(store: Store, job_id: str) -> None:
         store.end(job_id, "cancelled", {"reason": str(error)})
         return
     except PartError:
-        # Whatever is damaged is computed again; everything else stays.
-        if collected is not None:
-            store.drop_parts(manifest.parts_key)
-        elif store.collected(manifest.parts_key) is not None:
-            # Nothing is damaged: they were collected under our hands. The next try reads the rows
-            # of the dataset that holds them.
-            raise
-        for commit in PartRows(parts, commits).damaged():
-            store.drop_commit(manifest.parts_key, commit)
+        _drop_damaged(parts, manifest, commits, collected)
         raise
     except SessionConflict as error:
         raise _naming_both(error, str(recording.path), owner) from error
     failpoints.reached("consolidate:after-publication")
     failpoints.reached("consolidate:before-marker")
-    value = asdict(summary) | {
-        "dataset": summary.dataset.relative_to(settings().datasets).as_posix(),
-        "dataset_key": manifest.dataset_key,
-        "session_id": manifest.session_id,
-        "published_s": time.time(),
-        "chunk_seconds": [commit.seconds for commit in commits],
-        "hardware": sorted({commit.hardware for commit in commits}),
-    }
-    store.end(job_id, "published", value)
+    store.end(job_id, "published", _ending(summary, manifest, commits))
     failpoints.reached("consolidate:after-marker")
     log.info(
         "published %s: %d frames, %d events",
@@ -111,14 +88,14 @@ def _publish(store: Store, job_id: str) -> None:
     )
 
 
-def _commits(store: Store, manifest: Manifest) -> list[Commit]:
+def _commits(parts: PartsFolder, manifest: Manifest) -> list[Commit]:
     """Read the chunks' commits; those that are damaged are dropped, to be computed again."""
     commits, problems = [], []
     for chunk in manifest.chunks:
         try:
-            commit = store.read_commit(manifest.parts_key, chunk.index)
+            commit = parts.read_commit(chunk.index)
         except ValueError as error:
-            store.drop_marker(manifest.parts_key, chunk.index)
+            parts.drop_marker(chunk.index)
             problems.append(f"a commit marker: {error}")
             continue
         if commit is None:
@@ -126,8 +103,54 @@ def _commits(store: Store, manifest: Manifest) -> list[Commit]:
         else:
             commits.append(commit)
     if problems:
-        raise PartError(str(store.root), problems[0])
+        raise PartError(str(parts.root), problems[0])
     return commits
+
+
+def _rows(
+    parts: PartsFolder, manifest: Manifest, commits: list[Commit], collected: str | None
+) -> RowSource:
+    """Return where the rows are: in the parts, or in the dataset that holds them by now."""
+    from playmill.encoders import feature_key
+    from playmill.publishing.row_source import DatasetRows
+
+    if collected is None:
+        return _part_rows(parts, commits)
+    key = feature_key(manifest.config.encoder, manifest.config.weights_digest)
+    return DatasetRows(settings().datasets / collected, key, manifest.parts_key)
+
+
+def _part_rows(parts: PartsFolder, commits: list[Commit]) -> PartRows:
+    from playmill.publishing.row_source import PartRows
+
+    return PartRows([parts.part(commit.chunk_index, commit.attempt) for commit in commits], commits)
+
+
+def _drop_damaged(
+    parts: PartsFolder, manifest: Manifest, commits: list[Commit], collected: str | None
+) -> None:
+    """Let what is damaged be computed again; everything else stays.
+
+    Nothing is damaged where the parts were collected under our hands: the next try reads the rows
+    of the dataset that holds them.
+    """
+    if collected is not None:
+        parts.drop()
+    elif parts.collected() is None:
+        for commit in _part_rows(parts, commits).damaged():
+            parts.drop_commit(commit)
+
+
+def _ending(summary: Summary, manifest: Manifest, commits: list[Commit]) -> dict[str, Any]:
+    """Return what the published marker says."""
+    return asdict(summary) | {
+        "dataset": summary.dataset.relative_to(settings().datasets).as_posix(),
+        "dataset_key": manifest.dataset_key,
+        "session_id": manifest.session_id,
+        "published_s": time.time(),
+        "chunk_seconds": [commit.seconds for commit in commits],
+        "hardware": sorted({commit.hardware for commit in commits}),
+    }
 
 
 def _check_datasets(store: Store) -> None:

@@ -44,18 +44,18 @@ def extract(job_id: str, chunk_index: int, store_id: str | None = None) -> None:
             extractor = _extractor(store, manifest.config)
             _check_planned(extractor, manifest)
         chunk = manifest.chunks[chunk_index]
-        folder = store.part_folder(parts_key, chunk_index, name)
+        folder = store.parts(parts_key).part(chunk_index, name)
         won = False
         try:
             commit = extractor.extract(recording.source, chunk, manifest, folder=folder)
             # A video replaced under our hands must not lend its features to the old one's name.
             check_unchanged(recording, request.sources)
             failpoints.reached("extract:before-commit")
-            if not store.is_begun(step, name):
+            if not store.attempts(step).counts(name):
                 # The parts were dropped while we wrote: files may be missing from this one.
                 log.warning("%s: its tries were forgotten meanwhile; not committed", step.name)
                 return
-            won = store.commit(parts_key, commit)
+            won = store.parts(parts_key).commit(commit)
             failpoints.reached("extract:after-commit")
         finally:
             if not won:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from playmill.errors import EncoderUnavailable, PlaymillError, UsageError
-from playmill.jobs import JobFacts
-from playmill.refusals import REFUSED_S, Refusal, anybody_refuses, forget, refusals, refuse
+from playmill.jobs import JobFacts, Refusal
 from playmill.store import Store
+from playmill.store.refusals import REFUSED_S, anybody_refuses, forget, refusals, refuse
 from tasks import presence
 from tasks.queues import queue_of
 

@@ -34,7 +34,7 @@ def ingest(job_id: str, store_id: str | None = None) -> None:
         if store.plan(job_id) is None:
             # Whoever asks for this video gets all the tries, whatever became of it before. First,
             # as nobody would do it after a death between the two.
-            store.forget_part_attempts(manifest.parts_key)
+            store.parts(manifest.parts_key).forget_attempts()
         failpoints.reached("ingest:before-manifest")
         store.put_manifest(job_id, manifest)
         failpoints.reached("ingest:after-manifest")

@@ -42,7 +42,7 @@ def find_leftovers(
     """
     before_s = now_s - STALE_S
     for parts_key in store.parts_keys():
-        for folder in store.losing_attempts(parts_key):
+        for folder in store.parts(parts_key).losing_attempts():
             step = Step(
                 verb="extract", job_id="", chunk_index=int(folder.parent.name), parts_key=parts_key
             )

@@ -13,11 +13,11 @@ from playmill.command.options import BATCH_SIZES, resolve_device
 from playmill.config import PipelineConfig
 from playmill.encoders import check_name
 from playmill.errors import UsageError
-from playmill.identity import check_datasets
 from playmill.nights import nightly as nights
 from playmill.nights.inbox import look
 from playmill.nights.report import NightReport
 from playmill.store import Store
+from playmill.store.identity import check_datasets
 from tasks.app import app, settings
 from tasks.settings import PREFIX, Settings
 from tasks.submit import make_request

@@ -25,9 +25,10 @@ import redis
 from playmill import pipeline
 from playmill.config import PipelineConfig
 from playmill.failpoints import Failpoint
-from playmill.identity import begin
+from playmill.markers import read_json
 from playmill.roots import Roots
-from playmill.store import Store, read_json
+from playmill.store import Store
+from playmill.store.identity import begin
 from playmill.testing import make_recording
 from playmill.verify import verify
 from tasks.settings import Settings

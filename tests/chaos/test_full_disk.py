@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from playmill.identity import begin
+from playmill.store.identity import begin
 from tests.chaos.failpoint_names import NAMES
 from tests.chaos.mill import Mill, make_recordings, undisturbed
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from playmill.refusals import refusals
+from playmill.store.refusals import refusals
 from tests.chaos.mill import CONFIG, Job, Mill, make_recordings, pid_of
 from tests.integration.support import PROJECT, Playmill
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from playmill.identity import begin
 from playmill.jobs import MAX_ATTEMPTS, Step
 from playmill.roots import Roots
 from playmill.store import Store
+from playmill.store.identity import begin
 from tasks import app as app_module
 from tasks import broker
 from tasks.advance import advance, go_on, open_jobs
@@ -121,7 +121,7 @@ def test_what_follows_a_chunk_is_sent_where_workers_would_soon_want_for_work(
     assert len(sent) == expected
     # What follows the last one is sent whatever waits.
     for index in range(40):
-        store.commit(manifest.parts_key, make_commit(index))
+        store.parts(manifest.parts_key).commit(make_commit(index))
     verbs: list[str] = []
     monkeypatch.setattr(broker, "send", lambda step, *_, **__: verbs.append(step.verb))
     go_on(store, JOBS[0])
@@ -136,9 +136,9 @@ def test_a_job_that_cannot_be_declared_failed_is_passed_over(
 ) -> None:
     step = Step(verb="ingest", job_id=JOBS[0])
     for _ in range(MAX_ATTEMPTS):
-        name = store.begin_attempt(step, who="me")
+        name = store.attempts(step).begin(who="me")
         assert name is not None
-        store.fail_attempt(step, name, ValueError("bad"), hopeless=False)
+        store.attempts(step).fail(name, ValueError("bad"), hopeless=False)
 
     def refuse(*_: Any) -> bool:
         raise PermissionError(13, "not allowed")

@@ -16,12 +16,12 @@ import torch
 from playmill import failpoints
 from playmill.config import PipelineConfig
 from playmill.errors import PartError, UsageError
-from playmill.identity import begin
 from playmill.jobs import Commit, Step
 from playmill.publishing import consolidation
-from playmill.refusals import refusals
 from playmill.roots import Roots
 from playmill.store import Store
+from playmill.store.identity import begin
+from playmill.store.refusals import refusals
 from tasks import app as app_module
 from tasks import attempt as module
 from tasks import consolidate as consolidate_module
@@ -170,7 +170,7 @@ def test_a_worker_that_sees_another_store_leaves_all_to_others(
     # And that of its own is done
     begun = begin(store.root, tmp_path / "datasets")
     extract_module.extract(job_id, 0, begun.store)
-    assert store.committed(key) == {0}
+    assert store.parts(key).committed() == {0}
 
 
 @pytest.mark.usefixtures("extracting")
@@ -255,19 +255,19 @@ def test_a_process_that_lost_its_gpu_notes_it_and_ends(
 def test_a_part_is_committed(store: Store) -> None:
     job_id, key = only_job(store)
     extract_module.extract(job_id, 0)
-    assert store.committed(key) == {0}
+    assert store.parts(key).committed() == {0}
 
 
 @pytest.mark.usefixtures("extracting")
 def test_a_part_whose_features_were_dropped_meanwhile_is_thrown_away(store: Store) -> None:
     job_id, key = only_job(store)
-    failpoints.arm("extract:before-commit", lambda: store.drop_parts(key))
+    failpoints.arm("extract:before-commit", lambda: store.parts(key).drop())
     extract_module.extract(job_id, 0)
     failpoints.disarm()
-    assert store.committed(key) == frozenset()
+    assert store.parts(key).committed() == frozenset()
     assert not list((store.root / "parts").glob("*/*/*/features"))
     extract_module.extract(job_id, 0)
-    assert store.committed(key) == {0}
+    assert store.parts(key).committed() == {0}
 
 
 @pytest.mark.usefixtures("extracting")
@@ -280,13 +280,13 @@ def test_parts_that_are_collected_under_its_hands_are_not_damaged(
 
     def publish(*_: Any, **__: Any) -> None:
         if collecting:
-            store.collect_parts(key, dataset="session_x/data.h5")
+            store.parts(key).collect(dataset="session_x/data.h5")
         raise PartError("a part", "is missing")
 
     monkeypatch.setattr(consolidation, "consolidate", publish)
     consolidate_module.consolidate(job_id)
     # Damaged parts are computed again; collected ones are in a dataset, and keep their commits.
-    assert store.committed(key) == ({0} if collecting else frozenset())
+    assert store.parts(key).committed() == ({0} if collecting else frozenset())
     tried = store.facts(job_id).attempts[f"consolidate:{job_id}"]
     assert (tried.error, tried.hopeless) == ("a part: is missing", False)
 
@@ -294,10 +294,10 @@ def test_parts_that_are_collected_under_its_hands_are_not_damaged(
 def test_damaged_commit_markers_are_dropped_and_their_chunks_computed_again(store: Store) -> None:
     manifest = make_manifest()
     for chunk in manifest.chunks:
-        store.commit(manifest.parts_key, make_commit(chunk.index))
+        store.parts(manifest.parts_key).commit(make_commit(chunk.index))
     markers = sorted((store.root / "parts" / manifest.parts_key / "commits").iterdir())
     for marker in markers[1:]:
         marker.write_bytes(marker.read_bytes().replace(b'"pts": [', b'"pts": [1'))
     with pytest.raises(PartError, match="checksum is that of another content"):
-        consolidate_module._commits(store, manifest)
-    assert store.committed(manifest.parts_key) == {0}
+        consolidate_module._commits(store.parts(manifest.parts_key), manifest)
+    assert store.parts(manifest.parts_key).committed() == {0}

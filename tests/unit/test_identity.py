@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from playmill.errors import UsageError
-from playmill.identity import (
+from playmill.markers import put_if_absent
+from playmill.store.identity import (
     DATASETS_MARKER,
     STORE_MARKER,
     Identity,
@@ -17,7 +18,6 @@ from playmill.identity import (
     check_datasets,
     read_identity,
 )
-from playmill.markers import put_if_absent
 
 
 @pytest.fixture

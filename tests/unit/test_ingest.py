@@ -45,7 +45,7 @@ def test_a_death_beside_the_manifest_does_not_cost_the_job_its_tries(
     assert plan is not None
     step = Step(verb="extract", job_id="", chunk_index=0, parts_key=plan.parts_key)
     for _ in range(MAX_ATTEMPTS):
-        assert store.begin_attempt(step, who="me")
+        assert store.attempts(step).begin(who="me")
     # When whoever plans another job for the same video dies just before or after it has done so
     second = make_request(
         recording, PipelineConfig(encoder="mean_pixel", policy="nearest"), Roots.whole_machine()
@@ -65,7 +65,7 @@ def test_a_death_beside_the_manifest_does_not_cost_the_job_its_tries(
     assert store.facts(second.job_id).plan is not None
     assert store.facts(second.job_id).attempts == {}
     # And planning it once more, as a second message does, forgets nothing.
-    assert store.begin_attempt(step, who="me")
+    assert store.attempts(step).begin(who="me")
     module.ingest(second.job_id)
     assert store.facts(second.job_id).attempts[step.name].begun == 1
 

@@ -133,8 +133,8 @@ class Mill(RuleBasedStateMachine):
             worker.has_lease = worker.has_lease or worker.step.name not in taken
 
     def _touch(self, worker: Worker) -> None:
-        self.store.touch_attempt(worker.step, worker.attempt)
-        path = self.store._begun_path(worker.step, worker.attempt)
+        self.store.attempts(worker.step).touch(worker.attempt)
+        path = self.store.attempts(worker.step).begun_path(worker.attempt)
         if path.exists():
             os.utime(path, (self.now_s, self.now_s))
 
@@ -147,7 +147,7 @@ class Mill(RuleBasedStateMachine):
         leased = any(other.has_lease and other.step.name == step.name for other in self.workers)
         if leased or step not in open_steps(self.facts()):
             return
-        attempt = self.store.begin_attempt(step, who="somebody")
+        attempt = self.store.attempts(step).begin(who="somebody")
         if attempt is not None:
             self.workers.append(Worker(step, attempt))
             self._touch(self.workers[-1])
@@ -169,7 +169,7 @@ class Mill(RuleBasedStateMachine):
     @rule(place=st.integers(0, 9))
     def err(self, place: int) -> None:
         worker = self.workers.pop(place % len(self.workers))
-        self.store.fail_attempt(worker.step, worker.attempt, OSError("full"), hopeless=False)
+        self.store.attempts(worker.step).fail(worker.attempt, OSError("full"), hopeless=False)
         self.harmed = True
 
     @precondition(lambda self: self.workers)
@@ -182,9 +182,9 @@ class Mill(RuleBasedStateMachine):
         elif step.chunk_index is not None:
             assert step.parts_key is not None
             commit = make_commit(step.chunk_index, attempt=worker.attempt)
-            self.store.commit(step.parts_key, commit)
+            self.store.parts(step.parts_key).commit(commit)
         else:
-            committed = self.store.committed(self.manifest.parts_key)
+            committed = self.store.parts(self.manifest.parts_key).committed()
             assert len(committed) == len(self.manifest.chunks), "published before its time"
             self.store.end(self.job_id, "published", {"dataset": "x"})
         if not crashes_after:
@@ -196,8 +196,8 @@ class Mill(RuleBasedStateMachine):
     def a_commit_never_changes(self) -> None:
         if not hasattr(self, "store"):
             return
-        for index in self.store.committed(self.manifest.parts_key):
-            commit = self.store.read_commit(self.manifest.parts_key, index)
+        for index in self.store.parts(self.manifest.parts_key).committed():
+            commit = self.store.parts(self.manifest.parts_key).read_commit(index)
             assert commit is not None
             assert self.winners.setdefault(index, commit.attempt) == commit.attempt
 

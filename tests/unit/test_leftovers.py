@@ -48,7 +48,7 @@ def test_a_part_that_never_won_goes_and_the_winner_stays(store: Store, tmp_path:
     won = write(parts / "000000" / "1-00000000" / "x").parent
     alone = write(parts / "000001" / "1-alone" / "x").parent
     young = write(parts / "000002" / "1-young" / "x", age_s=60).parent
-    assert store.commit(KEY, make_commit(0))
+    assert store.parts(KEY).commit(make_commit(0))
     assert found(store, tmp_path) == {lost: 3, alone: 3}
     step = Step(verb="extract", job_id="", chunk_index=1, parts_key=KEY)
     assert found(store, tmp_path, running=frozenset({step.name})) == {lost: 3}
@@ -123,7 +123,7 @@ def test_what_goes_while_it_looks_is_passed_over(
     monkeypatch.setattr(os, "lstat", lstat)
     monkeypatch.setattr(os, "stat", stat)
     assert found(store, tmp_path) == {part: 3}
-    assert store.parts_bytes(KEY) == 3
+    assert store.parts(KEY).num_bytes() == 3
 
 
 def test_of_a_publication_only_what_nobody_holds_is_collected(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_parts_of_a_cancelled_job_go_unless_an_open_one_shares_them(
         store.submit(request)
         store.put_manifest(request.job_id, make_manifest())
     part = write(store.root / "parts" / KEY / "000000" / "1-x" / "x")
-    assert store.commit(KEY, make_commit(0, attempt="1-x"))
+    assert store.parts(KEY).commit(make_commit(0, attempt="1-x"))
     store.end(jobs[0].job_id, "cancelled", {"reason": "by hand"})
     said = drop_parts_of(store, jobs[0].job_id, tmp_path / "datasets")
     assert said == f"parts kept: job {jobs[1].job_id[:12]}, which is open, shares them"
@@ -157,7 +157,7 @@ def test_parts_of_a_cancelled_job_go_unless_an_open_one_shares_them(
     said = drop_parts_of(store, jobs[0].job_id, tmp_path / "datasets")
     assert said == "0.0 MB of parts deleted"
     assert not part.exists()
-    assert store.committed(KEY) == frozenset()
+    assert store.parts(KEY).committed() == frozenset()
     assert list(store.parts_keys()) == []
 
 

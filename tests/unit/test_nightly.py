@@ -17,7 +17,6 @@ import pytest
 
 from playmill.config import PipelineConfig
 from playmill.errors import UsageError
-from playmill.identity import begin as begin_store
 from playmill.jobs import Request
 from playmill.nights import nightly as nights
 from playmill.nights.crontab import Crontab
@@ -25,6 +24,7 @@ from playmill.nights.inbox import Findings
 from playmill.nights.report import NightReport
 from playmill.roots import Roots
 from playmill.store import Store
+from playmill.store.identity import begin as begin_store
 from tasks import broker, presence
 from tasks import nightly as task
 from tasks.settings import Settings

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from playmill.errors import EncoderError, EncoderUnavailable, UsageError
-from playmill.identity import begin
-from playmill.jobs import JobFacts, Needs, Step, remaining
+from playmill.jobs import JobFacts, Needs, Refusal, Step, remaining
 from playmill.manifest import JobPlan
-from playmill.refusals import REFUSED_S, Refusal, anybody_refuses, forget, refusals, refuse
 from playmill.store import Store
+from playmill.store.identity import begin
+from playmill.store.refusals import REFUSED_S, anybody_refuses, forget, refusals, refuse
 from tasks import broker, fit, presence
 from tasks.fit import Fitness, Misfit, needed_here
 from tasks.waiting import Waiting
@@ -168,14 +168,14 @@ def test_a_refusal_takes_its_try_back_and_is_remembered(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.submit(make_request())
     step = Step(verb="ingest", job_id=make_request().job_id)
-    first = store.begin_attempt(step, who="me")
-    second = store.begin_attempt(step, who="you")
+    first = store.attempts(step).begin(who="me")
+    second = store.attempts(step).begin(who="you")
     assert first is not None
     assert second is not None
-    store.take_back_attempt(step, first)
-    store.take_back_attempt(step, "2-of another time")
+    store.attempts(step).take_back(first)
+    store.attempts(step).take_back("2-of another time")
     assert store.facts(step.job_id).attempts[step.name].begun == 2
-    store.take_back_attempt(step, second)
+    store.attempts(step).take_back(second)
     assert store.facts(step.job_id).attempts == {}
     fit.say_no(store, "a kind of its own", Misfit("no GPU"), place={})
     assert fit.has_refused("a kind of its own")

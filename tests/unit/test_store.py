@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from playmill import markers
-from playmill import store as store_module
 from playmill.errors import PartError, SourceChanged
 from playmill.jobs import MAX_ATTEMPTS, Attempts, Needs, Request, Step
-from playmill.store import Store, put_if_absent, read_json
+from playmill.markers import put_if_absent, read_json
+from playmill.store import Store
 from tests.unit.job_samples import make_commit, make_manifest, make_request
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ def test_a_marker_is_put_once(tmp_path: Path) -> None:
 RACE = """
 import sys, time
 from pathlib import Path
-from playmill.store import put_if_absent
+from playmill.markers import put_if_absent
 folder, who = Path(sys.argv[1]), sys.argv[2]
 (folder / f"ready-{who}").touch()
 while not (folder / "go").exists():
@@ -84,14 +84,14 @@ def test_of_many_processes_exactly_one_puts_a_marker(tmp_path: Path) -> None:
 def test_a_link_that_was_made_though_refused_counts_as_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_link = store_module.os.link
+    real_link = markers.os.link
 
     def link_twice(source: Path, target: Path) -> None:
         # What a network file system does when the first answer is lost.
         real_link(source, target)
         real_link(source, target)
 
-    monkeypatch.setattr(store_module.os, "link", link_twice)
+    monkeypatch.setattr(markers.os, "link", link_twice)
     assert put_if_absent(tmp_path / "marker.json", {})
 
 
@@ -99,11 +99,11 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_module.os, "fsync", full)
+    monkeypatch.setattr(markers.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         put_if_absent(tmp_path / "marker.json", {"a": 1})
     with pytest.raises(OSError, match="No space left"):
-        store_module.replace(tmp_path / "marker.json", {"a": 1})
+        markers.replace(tmp_path / "marker.json", {"a": 1})
     assert names_in(tmp_path) == []
 
 
@@ -149,7 +149,7 @@ def test_what_is_no_id_reaches_no_file(store: Store, text: str) -> None:
     with pytest.raises(ValueError, match="is no job id"):
         store.job_folder(text)
     with pytest.raises(ValueError, match="is no parts key"):
-        store.committed(text)
+        store.parts(text).committed()
     with pytest.raises(ValueError, match="is no digest of weights"):
         store.weights(text)
 
@@ -219,7 +219,7 @@ def test_a_submission_makes_a_failed_job_new(store: Store) -> None:
     store.submit(request)
     store.put_manifest(request.job_id, make_manifest())
     for step in (replace(INGEST, job_id=request.job_id), EXTRACT):
-        assert store.begin_attempt(step, who="me")
+        assert store.attempts(step).begin(who="me")
     store.end(request.job_id, "failed", {"reason": "x"})
     store.end(request.job_id, "cancelled", {"reason": "y"})
     store.submit(request)
@@ -245,38 +245,38 @@ def test_a_session_knows_its_newest_owner(store: Store) -> None:
 
 def test_the_first_commit_wins(store: Store) -> None:
     first, second = make_commit(1), make_commit(1, attempt="2-00000000")
-    assert store.commit(KEY, first)
-    assert not store.commit(KEY, second)
-    assert store.read_commit(KEY, 1) == first
-    assert store.read_commit(KEY, 2) is None
+    assert store.parts(KEY).commit(first)
+    assert not store.parts(KEY).commit(second)
+    assert store.parts(KEY).read_commit(1) == first
+    assert store.parts(KEY).read_commit(2) is None
 
 
 def test_commits_are_listed_by_their_markers_alone(store: Store) -> None:
-    assert store.committed(KEY) == frozenset()
+    assert store.parts(KEY).committed() == frozenset()
     for index in (0, 7, 1_234_567):
-        store.commit(KEY, make_commit(index, []))
+        store.parts(KEY).commit(make_commit(index, []))
     (store.root / "parts" / KEY / "commits" / ".000009.json.abc").touch()
     (store.root / "parts" / KEY / "commits" / "Thumbs.db").touch()
-    assert store.committed(KEY) == {0, 7, 1_234_567}
+    assert store.parts(KEY).committed() == {0, 7, 1_234_567}
 
 
 def test_a_damaged_part_is_dropped_with_its_marker(store: Store) -> None:
     commit = make_commit(1)
-    part = store.part_folder(KEY, 1, commit.attempt)
+    part = store.parts(KEY).part(1, commit.attempt)
     part.mkdir(parents=True)
-    store.commit(KEY, commit)
-    store.drop_commit(KEY, commit)
-    assert store.committed(KEY) == frozenset()
+    store.parts(KEY).commit(commit)
+    store.parts(KEY).drop_commit(commit)
+    assert store.parts(KEY).committed() == frozenset()
     assert not part.exists()
 
 
 def test_a_marker_that_another_attempt_has_put_since_stays(store: Store) -> None:
     damaged, mended = make_commit(1), make_commit(1, attempt="2-00000000")
-    part = store.part_folder(KEY, 1, mended.attempt)
+    part = store.parts(KEY).part(1, mended.attempt)
     part.mkdir(parents=True)
-    store.commit(KEY, mended)
-    store.drop_commit(KEY, damaged)
-    assert store.read_commit(KEY, 1) == mended
+    store.parts(KEY).commit(mended)
+    store.parts(KEY).drop_commit(damaged)
+    assert store.parts(KEY).read_commit(1) == mended
     assert part.exists()
 
 
@@ -285,7 +285,7 @@ def test_a_marker_that_another_attempt_has_put_since_stays(store: Store) -> None
 
 @pytest.mark.parametrize("step", [INGEST, EXTRACT], ids=["ingest", "extract"])
 def test_a_step_has_so_many_attempts_and_no_more(store: Store, step: Step) -> None:
-    names = [store.begin_attempt(step, who="me") for _ in range(MAX_ATTEMPTS + 1)]
+    names = [store.attempts(step).begin(who="me") for _ in range(MAX_ATTEMPTS + 1)]
     assert names[-1] is None
     numbers = [name.partition("-")[0] for name in names[:-1] if name]
     assert numbers == [str(number) for number in range(1, MAX_ATTEMPTS + 1)]
@@ -298,13 +298,13 @@ def attempts(store: Store, step: Step, *, job_id: str = "a" * 64) -> Attempts | 
 
 
 def test_an_attempt_that_is_not_heard_of_has_no_reason(store: Store) -> None:
-    store.begin_attempt(EXTRACT, who="me")
+    store.attempts(EXTRACT).begin(who="me")
     assert attempts(store, EXTRACT) == Attempts(begun=1)
 
 
 def begin_last(store: Store) -> str:
     """Begin attempts until there are no more; return the last one's name."""
-    names = [store.begin_attempt(EXTRACT, who="me") for _ in range(MAX_ATTEMPTS)]
+    names = [store.attempts(EXTRACT).begin(who="me") for _ in range(MAX_ATTEMPTS)]
     assert names[-1]
     return names[-1]
 
@@ -320,11 +320,11 @@ def test_the_last_attempt_was_seen_when_it_began(store: Store) -> None:
 def test_a_sign_of_life_is_seen(store: Store) -> None:
     name = begin_last(store)
     begun = store.root / "parts" / KEY / "attempts" / f"000001.{MAX_ATTEMPTS}.json"
-    store_module.os.utime(begun, (5, 5))
+    markers.os.utime(begun, (5, 5))
     before = attempts(store, EXTRACT)
     assert before is not None
     assert before.seen_s == 5
-    store.touch_attempt(EXTRACT, name)
+    store.attempts(EXTRACT).touch(name)
     after = attempts(store, EXTRACT)
     assert after is not None
     assert after.seen_s > 5
@@ -332,32 +332,32 @@ def test_a_sign_of_life_is_seen(store: Store) -> None:
 
 def test_a_failure_is_known_until_the_next_attempt(store: Store) -> None:
     for number in (1, 2):
-        name = store.begin_attempt(EXTRACT, who="me")
+        name = store.attempts(EXTRACT).begin(who="me")
         assert name
-        store.fail_attempt(EXTRACT, name, OSError(28, "full"), hopeless=False)
+        store.attempts(EXTRACT).fail(name, OSError(28, "full"), hopeless=False)
         known = attempts(store, EXTRACT)
         assert known is not None
         assert (known.begun, known.error) == (number, "OSError: [Errno 28] full")
-    store.begin_attempt(EXTRACT, who="me")
+    store.attempts(EXTRACT).begin(who="me")
     known = attempts(store, EXTRACT)
     assert known is not None
     assert (known.begun, known.error, known.failed_at_s) == (3, None, 0.0)
 
 
 def test_our_own_errors_speak_for_themselves(store: Store) -> None:
-    name = store.begin_attempt(INGEST, who="me")
+    name = store.attempts(INGEST).begin(who="me")
     assert name
-    store.fail_attempt(INGEST, name, PartError("a", "is damaged"), hopeless=True)
+    store.attempts(INGEST).fail(name, PartError("a", "is damaged"), hopeless=True)
     known = attempts(store, INGEST)
     assert known is not None
     assert (known.error, known.hopeless) == ("a: is damaged", True)
 
 
 def test_what_is_hopeless_for_one_job_is_not_so_for_another_on_the_same_video(store: Store) -> None:
-    name = store.begin_attempt(EXTRACT, who="me")
+    name = store.attempts(EXTRACT).begin(who="me")
     assert name
     error = SourceChanged("a", "", "another file", "the same", "Submit again.")
-    store.fail_attempt(EXTRACT, name, error, hopeless=True)
+    store.attempts(EXTRACT).fail(name, error, hopeless=True)
     own, other = attempts(store, EXTRACT), attempts(store, EXTRACT, job_id="b" * 64)
     assert own is not None
     assert other is not None
@@ -366,11 +366,11 @@ def test_what_is_hopeless_for_one_job_is_not_so_for_another_on_the_same_video(st
 
 
 def test_a_failure_of_forgotten_times_is_not_that_of_a_new_attempt(store: Store) -> None:
-    old = store.begin_attempt(INGEST, who="me")
+    old = store.attempts(INGEST).begin(who="me")
     assert old
     store.forget_attempts(INGEST.job_id)
-    store.begin_attempt(INGEST, who="me")
-    store.fail_attempt(INGEST, old, OSError("old"), hopeless=True)
+    store.attempts(INGEST).begin(who="me")
+    store.attempts(INGEST).fail(old, OSError("old"), hopeless=True)
     known = attempts(store, INGEST)
     assert known is not None
     assert (known.begun, known.error, known.hopeless) == (1, None, False)

@@ -12,12 +12,12 @@ import pytest
 import typer
 
 from playmill.errors import JobUnreadable, UsageError
-from playmill.identity import begin
 from playmill.jobs import JobFacts
 from playmill.markers import read_json, replace
 from playmill.nights import nightly as nights
 from playmill.nights.inbox import Findings
 from playmill.store import Store
+from playmill.store.identity import begin
 from tasks import app as app_module
 from tasks.advance import go_on, open_jobs
 from tasks.collect import ABANDONED_S, find_garbage
@@ -154,7 +154,7 @@ def test_while_one_cannot_be_read_only_what_a_dataset_holds_is_garbage(
     store.put_manifest(GOOD.job_id, manifest)
     store.put_manifest(BAD.job_id, make_manifest(video_digest="another"))
     store.end(GOOD.job_id, "cancelled", {"reason": "by hand"})
-    assert store.commit(manifest.parts_key, make_commit(0))
+    assert store.parts(manifest.parts_key).commit(make_commit(0))
     unread: list[JobUnreadable] = []
     find = partial(
         find_garbage,

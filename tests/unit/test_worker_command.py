@@ -9,9 +9,9 @@ import pytest
 import typer
 
 from playmill.errors import UsageError
-from playmill.identity import DATASETS_MARKER, begin
 from playmill.roots import Roots
 from playmill.store import Store
+from playmill.store.identity import DATASETS_MARKER, begin
 from tasks.settings import Settings
 from workers.commands import serving
 from workers.processes import Process

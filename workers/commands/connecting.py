@@ -11,10 +11,10 @@ import redis
 import typer
 
 from playmill.errors import PlaymillError, UsageError
-from playmill.identity import STORE_MARKER, check_datasets
-from playmill.identity import begin as begin_store
 from playmill.phrases import not_a_folder, plural
 from playmill.store import Store
+from playmill.store.identity import STORE_MARKER, check_datasets
+from playmill.store.identity import begin as begin_store
 from tasks import app as tasks_app
 from tasks import broker, presence
 from tasks.settings import PREFIX, Settings

@@ -14,12 +14,12 @@ from rich.console import Console
 
 from playmill.command.options import Wanted, takes_config
 from playmill.errors import UsageError
-from playmill.identity import begin as begin_store
 from playmill.lone_logs import LoneLog
 from playmill.phrases import not_a_folder
 from playmill.recording import discover
 from playmill.roots import Roots
 from playmill.store import Store
+from playmill.store.identity import begin as begin_store
 from tasks.submit import make_request, submit_all
 from workers.commands.waiting import (
     Json,

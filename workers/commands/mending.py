@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from playmill.errors import JobUnreadable
-from playmill.identity import check_datasets
 from playmill.phrases import plural
-from playmill.refusals import forget as forget_refusals
 from playmill.store import Store
+from playmill.store.identity import check_datasets
+from playmill.store.refusals import forget as forget_refusals
 from tasks import broker
 from tasks.advance import advance
 from tasks.collect import collect, drop_parts_of, find_garbage

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from playmill.errors import UsageError
-from playmill.identity import check_datasets
+from playmill.store.identity import check_datasets
 from workers.commands.connecting import connect
 from workers.mill import visible_gpus
 from workers.processes import PROJECT, Process, python_path, worker_command

@@ -11,26 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from playmill.config import digest_of
+from playmill.jobs import Refusal
 from playmill.markers import read_json, replace
 
 REFUSED_S = 600.0
 """A refusal counts for this long; then the worker is asked again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """One worker's no."""
-
-    worker: str
-    """The worker, as `tasks.presence` names it: host:pid."""
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.worker}: {self.reason}"
 
 
 def refuse(root: Path, fit: str, refusal: Refusal, *, now_s: float) -> None:
