@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from playmill.errors import JobUnreadable
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 Line = tuple[str, str]
 """A queue, and one of the verbs that wait in it."""
+Entry = tuple[Step, float | None]
+"""A step, and its time limit in seconds."""
 
 
 def log_unreadable(error: JobUnreadable) -> None:
@@ -54,10 +56,33 @@ def advance(
     Raises:
         redis.RedisError: Redis cannot be asked, or sent to.
     """
-    seen, fitness, store_id = seen or broker.look(), Fitness(store), seen_store(store)
+    seen, store_id = seen or broker.look(), seen_store(store)
     busy = seen.busy()
-    shares: dict[Line, Share[tuple[Step, float | None]]] = {}
+    shares: dict[Line, Share[Entry]] = {}
     wanting = set()
+    for place, facts in _known(store, job_ids, seen, tell_unreadable):
+        tell(facts)
+        if facts.plan is None:
+            wanting.add(_line(facts, "extract"))
+        line = _line(facts, facts.next_verb)
+        share = shares.setdefault(line, Share(seen.room(*line, low=low)))
+        key = facts.plan.parts_key if facts.plan and facts.next_verb == "extract" else facts.job_id
+        _offer(store, facts, share, turns=busy[f"{facts.next_verb}:{key}"], place=place)
+    # What finds no room waits on the store, where it costs nothing.
+    for (queue, _), share in shares.items():
+        for step, limit_s in share.picked():
+            broker.send(step, queue, store_id=store_id, time_limit_s=limit_s)
+    return wanting | {line for line, share in shares.items() if share.left_over}
+
+
+def _known(
+    store: Store,
+    job_ids: Iterable[str],
+    seen: broker.Snapshot,
+    tell_unreadable: Callable[[JobUnreadable], object],
+) -> Iterator[tuple[int, JobFacts]]:
+    """Yield what is known of each job that can be read, with its place among all."""
+    fitness = Fitness(store)
     for place, job_id in enumerate(job_ids):
         try:
             with store.reading(job_id):
@@ -68,34 +93,31 @@ def advance(
             # not stop the other jobs.
             tell_unreadable(error)
             continue
-        facts = replace(facts, refused=fitness.refused(facts))
-        tell(facts)
-        if facts.plan is None:
-            wanting.add(_line(facts, "extract"))
-        line = _line(facts, facts.next_verb)
-        share = shares.setdefault(line, Share(seen.room(*line, low=low)))
-        submission = facts.needs.submission_ns
-        key = facts.plan.parts_key if facts.plan and facts.next_verb == "extract" else job_id
-        turns = busy[f"{facts.next_verb}:{key}"]
-        share.note_busy(turns, submission=submission)
-        # One more than there is room for, so that it is known that something was left.
-        actions = remaining(facts, now_s=time.time(), most=share.room + 1)
-        for turn, action in enumerate(actions, turns):
-            if isinstance(action, Fail):
-                try:
-                    fail(store, action)
-                except OSError as error:
-                    log.error("job %s cannot be declared failed: %s", job_id[:12], error)
-                break
-            entry = (action.step, time_limit_s(facts, action.step))
-            order = (facts.needs.submitted_ns, place)
-            if not share.offer(entry, submission=submission, turn=turn, order=order):
-                break
-    # What finds no room waits on the store, where it costs nothing.
-    for (queue, _), share in shares.items():
-        for step, limit_s in share.picked():
-            broker.send(step, queue, store_id=store_id, time_limit_s=limit_s)
-    return wanting | {line for line, share in shares.items() if share.left_over}
+        yield place, replace(facts, refused=fitness.refused(facts))
+
+
+def _offer(store: Store, facts: JobFacts, share: Share[Entry], *, turns: int, place: int) -> None:
+    """Offer a job's next steps to the share of their queue; declare it failed where it has.
+
+    Args:
+        turns: how many of its steps are busy.
+        place: the job's place among all.
+    """
+    submission = facts.needs.submission_ns
+    share.note_busy(turns, submission=submission)
+    # One more than there is room for, so that it is known that something was left.
+    actions = remaining(facts, now_s=time.time(), most=share.room + 1)
+    for turn, action in enumerate(actions, turns):
+        if isinstance(action, Fail):
+            try:
+                fail(store, action)
+            except OSError as error:
+                log.error("job %s cannot be declared failed: %s", facts.job_id[:12], error)
+            return
+        entry = (action.step, time_limit_s(facts, action.step))
+        order = (facts.needs.submitted_ns, place)
+        if not share.offer(entry, submission=submission, turn=turn, order=order):
+            return
 
 
 def go_on(store: Store, job_id: str) -> None:
