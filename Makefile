@@ -20,6 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev]'
 	touch $@
+	@echo 'Playmill is ready: source $(BIN)/activate, then playmill --help'
 
 demo: setup ## Real recordings become datasets through the whole mill
 	$(BIN)/playmill run examples/recordings --datasets demo-datasets

@@ -25,7 +25,7 @@ LINE_POLICY = "line"
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 DEVICE_CLASSES: tuple[str, ...] = get_args(DeviceClass)
 RUNTIMES: tuple[str, ...] = get_args(Runtime)
-_COMPILED_KINDS = ("efficientnet_lite0", "timm", "torchvision")
+COMPILED_KINDS = ("efficientnet_lite0", "timm", "torchvision")
 """First part of the names of encoders that OpenVINO runs unless told otherwise: a factory's
 module may do what cannot be compiled."""
 _OPENVINO = {("cpu", "fp32"), ("cpu", "bf16")}
@@ -142,7 +142,7 @@ class PipelineConfig:
         """What computes the backbone."""
         if self.runtime is not None:
             return self.runtime
-        compiled = self.encoder.partition(":")[0] in _COMPILED_KINDS
+        compiled = self.encoder.partition(":")[0] in COMPILED_KINDS
         fits = (self.device_class, self.precision) in _OPENVINO
         return "openvino" if compiled and fits else "torch"
 

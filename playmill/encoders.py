@@ -21,6 +21,7 @@ from playmill.backbones import (
     Timm,
     Torchvision,
 )
+from playmill.config import COMPILED_KINDS
 from playmill.errors import EncoderError, UsageError
 from playmill.phrases import suggestion
 
@@ -37,8 +38,7 @@ _BUILT_IN: dict[str, type[EfficientNetLite0 | MeanPixel]] = {
 }
 _FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
-
-_OWN_KINDS = ("efficientnet_lite0", "mean_pixel", "torchvision", "timm")
+_OWN_KINDS = (*COMPILED_KINDS, "mean_pixel")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
