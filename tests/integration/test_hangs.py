@@ -12,7 +12,8 @@ from tasks import broker, limits
 from tasks.advance import advance
 from tests.chaos.mill import Job, Mill, make_recordings, undisturbed
 
-LIMIT_S = 3.0
+LIMIT_S = 8.0
+"""More than a busy machine takes for what does not hang."""
 HANGS = ("ingest:before-manifest", "consolidate:before-publication")
 
 
