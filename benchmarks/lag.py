@@ -29,7 +29,8 @@ from playmill.encoders import describe
 from playmill.inputs.events import KINDS, InputEvents
 from playmill.manifest import make_manifest
 from playmill.publishing.consolidation import read_events
-from playmill.recording import discover, read_recording
+from playmill.recording import read_recording
+from playmill.recording.discovery import discover
 from playmill.video_index import index_video
 
 OFFSETS_MS = (-400, -217, -100, 0, 100, 283, 400)

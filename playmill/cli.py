@@ -19,7 +19,7 @@ from playmill.command.options import Wanted, takes_config
 from playmill.errors import DatasetError, PlaymillError, UsageError
 
 if TYPE_CHECKING:
-    from playmill.lone_logs import LoneLog
+    from playmill.recording.lone_logs import LoneLog
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -130,7 +130,7 @@ def _inspected(folder: Path) -> list[Path]:
     found = _find_datasets(folder)
     if found:
         return found
-    from playmill.recording import discover
+    from playmill.recording.discovery import discover
 
     try:
         next(iter(discover([folder])))
@@ -156,7 +156,7 @@ def plan(
 
     Reads videos and logs whole, decodes nothing.
     """
-    from playmill.recording import discover
+    from playmill.recording.discovery import discover
 
     lone: list[LoneLog] = []
     found = list(discover(paths, skip=[datasets] if datasets else [], tell=lone.append))

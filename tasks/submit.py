@@ -14,7 +14,8 @@ from playmill.config import PipelineConfig
 from playmill.errors import RecordingError
 from playmill.jobs import Request
 from playmill.manifest import SourceFile, source_files
-from playmill.recording import SESSION_FILE, read_recording
+from playmill.recording import read_recording
+from playmill.recording.session_file import SESSION_FILE
 from playmill.roots import Roots
 from playmill.store import Store
 

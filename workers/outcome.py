@@ -13,8 +13,8 @@ from rich.text import Text
 
 from playmill.errors import JobUnreadable
 from playmill.jobs import OPEN_STATES, state_of
-from playmill.lone_logs import LoneLog
 from playmill.phrases import plural, shown_path
+from playmill.recording.lone_logs import LoneLog
 from playmill.store import Store
 from tasks import broker
 from tasks.settings import Settings

@@ -16,13 +16,13 @@ from playmill.config import PipelineConfig
 from playmill.decoding.process import DecodeProcess
 from playmill.errors import DatasetError, DecoderDied, RecordingError
 from playmill.frame_processor import FrameProcessor
-from playmill.lone_logs import LoneLog
 from playmill.manifest import Manifest, make_manifest
 from playmill.phrases import plural, shown_path, time_left
 from playmill.plan import frame_times_us
 from playmill.publishing.consolidation import read_events
 from playmill.publishing.labels import check_overlap
 from playmill.recording import Recording, read_recording
+from playmill.recording.lone_logs import LoneLog
 from playmill.roots import Roots
 from playmill.storage import is_published
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from playmill.errors import UsageError
 from playmill.jobs import Request
-from playmill.lone_logs import LoneLog
-from playmill.recording import discover
+from playmill.recording.discovery import discover
+from playmill.recording.lone_logs import LoneLog
 
 TEMPORARY_SUFFIXES = (
     *(".part", ".partial", ".filepart", ".crdownload", ".download", ".aria2", ".tmp", ".temp"),

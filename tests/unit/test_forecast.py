@@ -10,7 +10,7 @@ import pytest
 
 from playmill.command.forecast import Forecast, forecast, frames_per_second, outlook, total
 from playmill.config import PipelineConfig
-from playmill.lone_logs import LoneLog
+from playmill.recording.lone_logs import LoneLog
 from playmill.storage import DataStorage
 from playmill.testing import make_recording
 from tests.unit.dataset_samples import make_content, make_features

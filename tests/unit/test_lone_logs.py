@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from playmill import lone_logs as module
-from playmill.lone_logs import LoneLog
-from playmill.recording import discover
+from playmill.recording import lone_logs as module
+from playmill.recording.discovery import discover
+from playmill.recording.lone_logs import LoneLog
 from tests.unit.job_samples import make_session
 from tests.unit.mcap_samples import write_mcap
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from playmill.inputs import READERS
-from playmill.recording import discover
+from playmill.recording.discovery import discover
 from tests.conftest import PROJECT
 
 GUIDE = PROJECT / "docs" / "readers.md"

@@ -12,7 +12,8 @@ import pytest
 
 from playmill.config import PipelineConfig
 from playmill.errors import ClockError, LogError, MissingStream, RecordingError, UsageError
-from playmill.recording import Recording, discover, read_recording
+from playmill.recording import Recording, read_recording
+from playmill.recording.discovery import discover
 from tests.unit.job_samples import ZERO_US, make_session
 
 

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from playmill.command.options import Wanted, takes_config
 from playmill.errors import UsageError
-from playmill.lone_logs import LoneLog
 from playmill.phrases import not_a_folder
-from playmill.recording import discover
+from playmill.recording.discovery import discover
+from playmill.recording.lone_logs import LoneLog
 from playmill.roots import Roots
 from playmill.store import Store
 from playmill.store.identity import begin as begin_store

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from playmill.command.options import Wanted, takes_config
 from playmill.errors import UsageError
-from playmill.lone_logs import LoneLog
-from playmill.recording import discover
+from playmill.recording.discovery import discover
+from playmill.recording.lone_logs import LoneLog
 from playmill.store import Store
 from tasks.nightly import begin, finish, go_on, report_so_far
 from tasks.reconcile import reconcile as reconcile_store
