@@ -60,13 +60,11 @@ def run_here(path: Path) -> dict[str, float]:
         extractor = Extractor(processor, decoder, config.num_passes)
         parts = [Path(scratch, chunk.id) for chunk in manifest.chunks]
         with stage("extract (decode, model, parts)"):
-            commits = [
-                extractor.extract(recording.source, chunk, manifest, folder=folder)
-                for chunk, folder in zip(manifest.chunks, parts, strict=True)
-            ]
+            source, chunks = recording.source, manifest.chunks
+            commits = list(extractor.extract_all(source, chunks, manifest, folders=parts))
         with stage("consolidate (with verify)"):
-            source, storage = PartRows(parts, commits), DataStorage(Path(scratch, "datasets"))
-            done = consolidate(recording, manifest, commits, source=source, storage=storage)
+            rows, storage = PartRows(parts, commits), DataStorage(Path(scratch, "datasets"))
+            done = consolidate(recording, manifest, commits, source=rows, storage=storage)
         with stage("verify once more"):
             if verify(done.dataset):
                 raise AssertionError("the dataset is not sound")

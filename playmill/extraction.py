@@ -1,62 +1,46 @@
-"""Extract one chunk: decode -> scale -> backbone -> part. Knows no job, no queue.
+"""Extract chunks: decode -> scale -> backbone -> part. Knows no job, no queue.
 
 Decoding and scaling run in a process of their own, and several batches go through the backbone
-side by side, so that every core has work; bounded queues between them keep memory small whatever
-the length of the chunk.
+side by side, so that every core has work (`batches.py`); here their features become parts.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import platform
-import queue
 import shutil
 import socket
-import threading
 import time
 from array import array
-from collections import deque
-from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from playmill import failpoints
+from playmill.batches import (
+    QUEUED_BATCHES,
+    Again,
+    Batch,
+    ChunkEnd,
+    Step,
+    ahead,
+    decoded,
+    through_backbone,
+)
 from playmill.decoding.motion import motion_rows
 from playmill.decoding.process import DecodeProcess
-from playmill.errors import CorruptVideo, DecoderDied
 from playmill.frame_processor import FrameProcessor
-from playmill.frames import Frame, decoder_version
+from playmill.frames import decoder_version
 from playmill.jobs import Commit
 from playmill.manifest import Manifest
 from playmill.parts import PartWriter
+from playmill.passes import Pass
 from playmill.plan import Chunk
 from playmill.schema import frame_flag
-
-log = logging.getLogger(__name__)
-
-BLACK_LEVEL = 16
-"""A picture none of whose values exceeds this is black (video black is 16 of 255)."""
-_QUEUED_BATCHES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Decoded frames at the backbone's input size."""
-
-    pts: list[int]
-    flags: list[int]
-    glances: NDArray[np.uint8]
-    """(b, *motion.PICTURE_SIZE)."""
-    pictures: NDArray[np.uint8]
-    """(b, h, w, 3)."""
-    images: NDArray[np.uint8] | None
-    """(b, H, W, 3) to be stored, if that was asked for."""
 
 
 @dataclass(slots=True)
@@ -69,8 +53,11 @@ class _Rows:
     last_picture: NDArray[np.uint8] | None = None
     first_glance: NDArray[np.uint8] | None = None
     last_glance: NDArray[np.uint8] | None = None
+    batch_used: int = 0
+    """Pictures that the last batch sent through the backbone together, which never grows."""
 
-    def add(self, batch: _Batch) -> None:
+    def add(self, batch: Batch, batch_used: int) -> None:
+        self.batch_used = batch_used
         if self.first_picture is None:
             self.first_picture, self.first_glance = batch.pictures[0].copy(), batch.glances[0]
         self.last_glance = batch.glances[-1]
@@ -79,6 +66,16 @@ class _Rows:
             self.pts.append(pts)
             self.flags.append(flags | (frame_flag("duplicate_picture") if repeated else 0))
             self.last_picture = picture
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """One chunk's part, as it lies on disk."""
+
+    rows: _Rows
+    digests: dict[str, str]
+    trouble: str | None
+    """Why the chunk was decoded twice; None: it was not."""
 
 
 @dataclass(slots=True)
@@ -92,191 +89,101 @@ class Extractor:
     that."""
 
     def extract(self, source: Path, chunk: Chunk, manifest: Manifest, *, folder: Path) -> Commit:
-        """Write one chunk's part into `folder` (which must not exist); return its commit.
+        """Extract one chunk: `extract_all` of it alone."""
+        (commit,) = self.extract_all(source, [chunk], manifest, folders=[folder])
+        return commit
+
+    def extract_all(
+        self, source: Path, chunks: Sequence[Chunk], manifest: Manifest, *, folders: Sequence[Path]
+    ) -> Generator[Commit]:
+        """Write each chunk's part into its folder (which must not exist); yield the commits.
+
+        While the last batches of a chunk are computed and its part is put on disk, the next one is
+        decoded already, and its first batches wait for the backbone.
 
         A chunk that comes out short or damaged, or kills the decoder, is decoded once more,
         single-threaded, going on after errors; what that gives is the result, with a warning.
 
         Raises:
             DecoderDied: the decoder crashed or hung both times.
-            OSError: the part cannot be written.
+            OSError: a part cannot be written.
         """
-        started = time.monotonic()
-        trouble: str | None
-        try:
-            rows, digests = self._write_part(source, chunk, manifest, folder, tolerant=False)
-            missing = chunk.num_frames - len(rows.pts)
-            trouble = f"{missing} of {chunk.num_frames} frames missing" if missing > 0 else None
-        except (CorruptVideo, DecoderDied) as error:
-            trouble = _without_path(error)
-        warnings: tuple[str, ...] = ()
-        if trouble is not None:
-            log.warning("chunk %s of %s is decoded again: %s", chunk.id, source.name, trouble)
-            shutil.rmtree(folder, ignore_errors=True)
-            rows, digests = self._write_part(source, chunk, manifest, folder, tolerant=True)
-            # What came out whole after all is not worth a word in the dataset: a decoder may
-            # have been killed from outside.
-            damaged = sum(bool(flags & frame_flag("damaged")) for flags in rows.flags)
-            if damaged or len(rows.pts) < chunk.num_frames:
-                warnings = (
-                    f"chunk {chunk.id}: {len(rows.pts)} of {chunk.num_frames} frames could be"
-                    f" decoded, {damaged} of them damaged ({trouble})",
-                )
-        return Commit(
-            chunk_index=chunk.index,
-            attempt=folder.name,
-            pts=array("q", rows.pts),
-            flags=array("B", rows.flags),
-            digests=digests,
-            first_picture=_digest(rows.first_picture),
-            last_picture=_digest(rows.last_picture),
-            decoder=decoder_version(),
-            hardware=f"{self.processor.device}: {hardware_name()} on {socket.gethostname()}",
-            batch_size=self.processor.batch_used,
-            seconds=round(time.monotonic() - started, 3),
-            warnings=warnings,
-        )
+        image_size = manifest.config.image_size
+        steps = decoded(self.decoder, source, chunks, self.processor, image_size=image_size)
+        num_passes = self.num_passes if self.processor.reentrant else 1
+        with closing(
+            through_backbone(ahead(steps, QUEUED_BATCHES), self.processor, num_passes)
+        ) as passes:
+            started = time.monotonic()
+            for chunk, folder in zip(chunks, folders, strict=True):
+                written = self._write_part(passes, folder, image_size)
+                ended = time.monotonic()
+                yield self._commit(chunk, folder, written, seconds=ended - started)
+                started = ended
 
     def _write_part(
-        self, source: Path, chunk: Chunk, manifest: Manifest, folder: Path, *, tolerant: bool
-    ) -> tuple[_Rows, dict[str, str]]:
-        image_size = manifest.config.image_size
-        part = PartWriter(folder, dim=self.processor.feature_dim, image_size=image_size)
-        failpoints.reached("extract:part-created")
-        rows = _Rows()
-        sizes = [self.processor.model_input_size, *([] if image_size is None else [image_size])]
-        frames = self.decoder.frames(source, chunk, sizes=sizes, tolerant=tolerant)
-        batches = ahead(batched(frames, self.processor, image_size=image_size), _QUEUED_BATCHES)
-        num_passes = self.num_passes if self.processor.reentrant else 1
-        for batch, features in with_features(batches, self.processor, num_passes):
-            part.append("features", features)
-            if batch.images is not None:
-                part.append("images", batch.images)
-            part.append("motion", motion_rows(batch.glances, rows.last_glance))
-            rows.add(batch)
+        self,
+        passes: Iterator[tuple[Step, Pass | None]],
+        folder: Path,
+        image_size: tuple[int, int] | None,
+    ) -> _Written:
+        """Write what comes, up to the end of a chunk; begin anew where that is asked for."""
+        part, rows, trouble = self._new_part(folder, image_size), _Rows(), None
+        for step, computed in passes:
+            if isinstance(step, ChunkEnd):
+                break
+            if isinstance(step, Again):
+                shutil.rmtree(folder, ignore_errors=True)
+                part, rows, trouble = self._new_part(folder, image_size), _Rows(), step.trouble
+                continue
+            assert computed is not None  # a batch has its pass
+            part.append("features", computed.features())
+            if step.images is not None:
+                part.append("images", step.images)
+            part.append("motion", motion_rows(step.glances, rows.last_glance))
+            rows.add(step, computed.batch_used)
             failpoints.reached("extract:batch-written")
         if rows.first_glance is not None and rows.last_glance is not None:
             part.append("glances", np.stack([rows.first_glance, rows.last_glance]))
         digests = part.close()
         failpoints.reached("extract:part-written")
-        return rows, digests
+        return _Written(rows, digests, trouble)
 
+    def _new_part(self, folder: Path, image_size: tuple[int, int] | None) -> PartWriter:
+        part = PartWriter(folder, dim=self.processor.feature_dim, image_size=image_size)
+        failpoints.reached("extract:part-created")
+        return part
 
-def with_features(
-    batches: Generator[_Batch], processor: FrameProcessor, num_passes: int
-) -> Generator[tuple[_Batch, NDArray[np.float16]]]:
-    """Yield every batch with its features, in order, `num_passes` of them computed at a time.
-
-    Passes of one thread each, side by side, do more in a second than one pass of several threads:
-    nothing waits for the slowest at the end of every layer, and what a decoder takes of one core
-    does not hold up the others.
-    """
-    running: deque[tuple[_Batch, Future[NDArray[np.float16]]]] = deque()
-    with ThreadPoolExecutor(num_passes, "backbone") as pool:
-        try:
-            for batch in batches:
-                running.append((batch, pool.submit(processor.extract, batch.pictures)))
-                # One more than run: the next must lie ready when a pass ends.
-                if len(running) > num_passes:
-                    done, features = running.popleft()
-                    yield done, features.result()
-            while running:
-                done, features = running.popleft()
-                yield done, features.result()
-        finally:
-            for _, features in running:
-                features.cancel()
-            batches.close()
-
-
-def batched(
-    frames: Iterator[Frame], processor: FrameProcessor, *, image_size: tuple[int, int] | None
-) -> Iterator[_Batch]:
-    """Group frames into batches at the backbone's size; only the last may be short."""
-    pending: list[Frame] = []
-    for frame in frames:
-        pending.append(frame)
-        if len(pending) == processor.batch_size:
-            yield _make_batch(pending, processor, image_size)
-            pending = []
-    if pending:
-        yield _make_batch(pending, processor, image_size)
-
-
-def _make_batch(
-    frames: list[Frame], processor: FrameProcessor, image_size: tuple[int, int] | None
-) -> _Batch:
-    # What the decoder's process did not scale is scaled here; the rest is put together.
-    pictures = processor.resize([frame.images[0] for frame in frames])
-    images = [frame.images[-1] for frame in frames]
-    return _Batch(
-        pts=[frame.pts for frame in frames],
-        flags=[_flags_of(frame, picture) for frame, picture in zip(frames, pictures, strict=True)],
-        glances=np.stack([frame.glance for frame in frames]),
-        pictures=pictures,
-        images=None if image_size is None else processor.resize(images, size=image_size),
-    )
-
-
-def _flags_of(frame: Frame, picture: NDArray[np.uint8]) -> int:
-    return (
-        (frame_flag("damaged") if frame.damaged else 0)
-        | (frame_flag("pts_repaired") if frame.repaired else 0)
-        | (frame_flag("black") if int(picture.max()) <= BLACK_LEVEL else 0)
-    )
+    def _commit(self, chunk: Chunk, folder: Path, written: _Written, *, seconds: float) -> Commit:
+        rows = written.rows
+        warnings: tuple[str, ...] = ()
+        # What came out whole after all is not worth a word in the dataset: a decoder may have
+        # been killed from outside.
+        damaged = sum(bool(flags & frame_flag("damaged")) for flags in rows.flags)
+        if written.trouble is not None and (damaged or len(rows.pts) < chunk.num_frames):
+            warnings = (
+                f"chunk {chunk.id}: {len(rows.pts)} of {chunk.num_frames} frames could be"
+                f" decoded, {damaged} of them damaged ({written.trouble})",
+            )
+        return Commit(
+            chunk_index=chunk.index,
+            attempt=folder.name,
+            pts=array("q", rows.pts),
+            flags=array("B", rows.flags),
+            digests=written.digests,
+            first_picture=_digest(rows.first_picture),
+            last_picture=_digest(rows.last_picture),
+            decoder=decoder_version(),
+            hardware=f"{self.processor.device}: {hardware_name()} on {socket.gethostname()}",
+            batch_size=rows.batch_used or self.processor.batch_used,
+            seconds=round(seconds, 3),
+            warnings=warnings,
+        )
 
 
 def _digest(picture: NDArray[np.uint8] | None) -> str:
     """Return what tells a picture from others; "" for none."""
     return "" if picture is None else hashlib.blake2b(picture.tobytes(), digest_size=8).hexdigest()
-
-
-def _without_path(error: CorruptVideo | DecoderDied) -> str:
-    """Say what happened without saying on which host's disk: the text goes into the dataset."""
-    what = error.found if isinstance(error, CorruptVideo) else f"the decoder died: {error.how}"
-    return f"{error.place}: {what}" if error.place else what
-
-
-_END = object()
-
-
-def ahead(items: Iterator[_Batch], depth: int) -> Generator[_Batch]:
-    """Yield `items` while a thread makes up to `depth` of them in advance.
-
-    The thread ends before the generator does, whichever way that is, so that the next chunk
-    finds the decoder free.
-    """
-    ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
-
-    def put(item: object) -> None:
-        while not stopped.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def make() -> None:
-        try:
-            for item in items:
-                put(item)
-                if stopped.is_set():
-                    break
-            put(_END)
-        except BaseException as error:  # handed to the consumer, who raises it
-            put(error)
-
-    thread = threading.Thread(target=make, name="decode-ahead", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not _END:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        thread.join()
 
 
 def hardware_name() -> str:

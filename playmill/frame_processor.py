@@ -19,6 +19,7 @@ from playmill.backbones.openvino import MIN_COSINE, OpenVinoBackbone
 from playmill.config import PRECISIONS, PipelineConfig
 from playmill.encoders import Encoder, EncoderSpec, choose_device, features_of
 from playmill.errors import EncoderError, UsageError
+from playmill.passes import FullBatch, Pass
 
 log = logging.getLogger(__name__)
 
@@ -240,10 +241,7 @@ class FrameProcessor:
         return resize(images, size=size or self.model_input_size)
 
     def extract(self, batch: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """Return the features of resized pictures.
-
-        If the GPU's memory does not suffice, the pass is repeated with half as many pictures,
-        and so are all later ones; `batch_used` says so.
+        """Return the features of resized pictures: `begin`, and wait.
 
         Args:
             batch: (b, h, w, 3) uint8 RGB of the model's input size, 1 <= b <= batch_size.
@@ -253,15 +251,32 @@ class FrameProcessor:
             ValueError: the batch has another shape or dtype, or there is no feature extractor.
             EncoderError: a feature is not finite, or too large for float16.
         """
+        return self.begin(batch).features()
+
+    def begin(self, batch: NDArray[np.uint8]) -> Pass:
+        """Send resized pictures through the backbone; `Pass.features` waits for the end.
+
+        A GPU is only told what to do, and is at it when this returns: the next pass can be begun
+        before the features of this one are taken back, so that it never waits for the host. A CPU
+        has done the work when this returns.
+
+        If the GPU's memory does not suffice, the pass is repeated with half as many pictures,
+        and so are all later ones; `batch_used` says so.
+
+        Args:
+            batch: as `extract`; the caller may change it afterwards.
+        Raises:
+            ValueError, EncoderError: as `extract`.
+        """
         self._check_batch(batch)
         self._set_threads()
         while True:
             try:
-                rows = [
-                    self._extract_padded(batch[start : start + self.batch_used])
+                full = [
+                    self._begin_padded(batch[start : start + self.batch_used])
                     for start in range(0, len(batch), self.batch_used)
                 ]
-                return np.concatenate(rows)
+                return Pass(full, self.batch_used, encoder=self._name, precision=self.precision)
             except torch.OutOfMemoryError:
                 if self.batch_used == 1:
                     raise
@@ -284,17 +299,18 @@ class FrameProcessor:
         if self.num_threads is not None and torch.get_num_threads() != self.num_threads:
             torch.set_num_threads(self.num_threads)
 
-    def _extract_padded(self, pictures: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """Return the features of up to `batch_used` pictures, computed as a full batch."""
+    def _begin_padded(self, pictures: NDArray[np.uint8]) -> FullBatch:
+        """Send up to `batch_used` pictures through the backbone as a full batch."""
         on_gpu = self.device.type == "cuda"
         shape = (self.batch_used, *self.model_input_size, 3)
+        # torch keeps pinned memory for the next batch, and knows when a GPU has done with it.
         full = torch.zeros(shape, dtype=torch.uint8, pin_memory=on_gpu)
         full.numpy()[: len(pictures)] = pictures
         if self._compiled is not None:
-            features = self._compiled(full.numpy())
+            features = torch.from_numpy(self._compiled(full.numpy()))
         else:
-            features = self._forward(full).float().cpu().numpy()
-        return self._to_float16(features[: len(pictures)])
+            features = self._forward(full).float()
+        return FullBatch(full, features, num_pictures=len(pictures))
 
     def _forward(self, pictures: Tensor) -> Tensor:
         """Normalize (B, h, w, 3) uint8 on the device and return the features (B, D)."""
@@ -316,23 +332,6 @@ class FrameProcessor:
     @property
     def _name(self) -> str:
         return self.spec.name if self.spec else type(self.feature_extractor).__name__
-
-    def _to_float16(self, features: NDArray[np.float32]) -> NDArray[np.float16]:
-        """Return the features as stored, or refuse: a wrong dataset is worse than none."""
-        largest = float(np.abs(features).max())
-        if np.isfinite(largest) and largest < _FLOAT16_OVERFLOW:
-            return features.astype(np.float16)
-        raise EncoderError(
-            self._name,
-            f"at precision {self.precision} it gave a feature of {largest:g}; features are stored"
-            f" as float16, which ends at {_FLOAT16_MAX:g}",
-            "Check the weights, try --precision fp32, or scale the features in a factory.",
-        )
-
-
-_FLOAT16_MAX = float(np.finfo(np.float16).max)
-_FLOAT16_OVERFLOW = 65520.0
-"""From here on float32 rounds to an infinite float16."""
 
 
 def resize(images: Sequence[NDArray[np.uint8]], *, size: tuple[int, int]) -> NDArray[np.uint8]:

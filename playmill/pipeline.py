@@ -42,10 +42,8 @@ def run(
         manifest = make_manifest(recording, config, index=decoder.index, encoder=encoder.spec)
         extractor = Extractor(processor, decoder, config.num_passes)
         parts = [Path(scratch, chunk.id) for chunk in manifest.chunks]
-        commits = [
-            extractor.extract(recording.source, chunk, manifest, folder=folder)
-            for chunk, folder in zip(manifest.chunks, parts, strict=True)
-        ]
+        done = extractor.extract_all(recording.source, manifest.chunks, manifest, folders=parts)
+        commits = list(done)
         check_unchanged(recording, before)
         storage = DataStorage(datasets)
         source = PartRows(parts, commits)

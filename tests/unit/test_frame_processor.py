@@ -366,3 +366,17 @@ def test_cpu_and_gpu_agree(name: str) -> None:
         rows.append(torch.from_numpy(processor.extract(batch)).float())
         assert torch.equal(rows[-1], torch.from_numpy(processor.extract(batch)).float())
     assert nn.functional.cosine_similarity(*rows).min() >= 0.9999
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.needs_cuda)])
+def test_passes_that_wait_for_one_another_are_those_that_came_alone(device: str) -> None:
+    encoder = encoders.load("efficientnet_lite0", device=device)
+    processor = FrameProcessor.from_encoder(encoder, batch_size=2)
+    batches = [processor.resize([picture(90, 160, seed=seed)]) for seed in range(4)]
+    alone = [processor.extract(batch) for batch in batches]
+    begun = []
+    for batch in batches:
+        begun.append(processor.begin(batch))
+        batch[:] = 0  # the caller may use its memory again
+    for one, expected in zip(reversed(begun), reversed(alone), strict=True):
+        np.testing.assert_array_equal(one.features(), expected)
