@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,7 +182,7 @@ class _Overlaps:
         """Return the sum of a value a frame, over the frames that begin in each bin."""
         return np.bincount(self._owner, values, minlength=len(self)).astype(np.float64)
 
-    def shares(self, values: NDArray[np.generic]) -> Bins:
+    def shares(self, values: NDArray[Any]) -> Bins:
         """Return the mean of a value a frame over all of each bin; without a picture it is 0."""
         found = np.zeros(len(self))
         for index in range(len(self)):

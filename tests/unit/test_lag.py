@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.lag import select
+from playmill.alignment import lag
 from playmill.alignment.lag import GRID_US, SEARCH_US, estimate_lag
 from playmill.decoding.motion import COLUMNS, motion_rows
 from playmill.inputs import InputEvents
@@ -234,6 +236,33 @@ def test_a_stick_is_evidence_like_keys(by_keys: Scene) -> None:
     estimate = estimate_lag(by_keys.frame_us, by_keys.motion, stick)
     assert estimate.confident
     assert estimate.lag_us == pytest.approx(0, abs=FRAME_US)
+
+
+# Long recordings, of which parts are looked at
+
+
+def test_parts_of_a_long_recording_tell_the_lag_of_the_whole(
+    by_keys: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = estimate_lag(*later(by_keys, 70_000).parts)
+    monkeypatch.setattr(lag, "_MAX_PARTS", 6)
+    parts = estimate_lag(*later(by_keys, 70_000).parts)
+    assert parts.confident
+    assert parts.lag_us == pytest.approx(whole.lag_us, abs=5_000)
+    assert 0.6 * whole.num_edges < parts.num_edges < 0.9 * whole.num_edges
+
+
+def test_memory_is_that_of_the_parts_which_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame_us = np.arange(200_000) * 33_333
+    motion = np.random.default_rng(1).normal(size=(len(frame_us), len(COLUMNS))).astype(np.float16)
+    moves = mouse_events(np.random.default_rng(2), 0, 10**8)
+    events = log_of([(time * 60, *rest) for time, *rest in moves])
+    monkeypatch.setattr(lag, "_MAX_PARTS", 8)
+    tracemalloc.start()
+    assert estimate_lag(frame_us, motion, events).num_moves
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000  # a float64 for every frame alone takes 1.6 MB
 
 
 # Form
