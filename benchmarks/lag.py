@@ -1,6 +1,7 @@
-"""How well `lag.estimate_lag` finds offsets that are known: `python -m benchmarks.lag FOLDER...`.
+"""How well `lag.estimate_lag` finds what is known: `python -m benchmarks.lag FOLDER...`.
 
-Every recording in the folders, of any format that is read, is cut into spans. Each span is
+First, pictures that move with the inputs exactly: how far is an estimate from what the game takes?
+Then, every recording in the folders, of any format that is read, is cut into spans. Each span is
 tried with its own inputs, the frames moved by offsets from -400 to +400 ms (are they found?), and
 with inputs that are not its own (does it keep quiet?): those of another span or recording, its own
 shuffled, and its own played backwards.
@@ -32,9 +33,13 @@ from playmill.publishing.consolidation import read_events
 from playmill.recording import read_recording
 from playmill.recording.discovery import discover
 from playmill.video_index import index_video
+from tests.unit import lag_samples
 
 OFFSETS_MS = (-400, -217, -100, 0, 100, 283, 400)
 """Added to the time of every frame; an input's effect is then seen that much later."""
+GAMES = ((30, 0), (30, 35), (60, 0), (60, 60), (20, 0), (20, 35))
+"""Frames and tics a second of games whose lag is known; 0: they react at once."""
+SEEDS, GAME_SECONDS = 4, 40
 _MOVE = KINDS.index("move")
 
 
@@ -147,9 +152,32 @@ def foreign(
     yield "backwards", replace(scene, events=select(events, order, turned))
 
 
+def measure_known() -> None:
+    """Print how far estimates are from what a game is known to take."""
+    print("| frames/s | tics/s | inputs | lag ms | found less lag, ms |\n|---|---|---|---|---|")
+    makers = {"mouse": lag_samples.mouse_events, "keys": lag_samples.key_events}
+    for fps, tics in GAMES:
+        tic_us = 1_000_000 // tics if tics else 1
+        for name, make in makers.items():
+            errors = []
+            for seed in range(SEEDS):
+                rng = np.random.default_rng(seed)
+                frame_us = lag_samples.frame_times(rng, seconds=GAME_SECONDS, fps=fps)
+                events = make(rng, int(frame_us[0]) - 10**6, int(frame_us[-1]) + 10**6)
+                pictures = lag_samples.play(rng, frame_us, events, lag_us=0, tic_us=tic_us)
+                log = lag_samples.log_of(events)
+                estimate = estimate_lag(frame_us, motion_rows(pictures), log)
+                errors.append((estimate.lag_us - tic_us // 2) / 1000)
+            found = ", ".join(f"{error:+.1f}" for error in errors)
+            print(f"| {fps} | {tics or ''} | {name} | {tic_us // 2 / 1000} | {found} |", flush=True)
+    print()
+
+
 def measure_offsets(scenes: list[Scene], lengths: list[int]) -> None:
     """Print how offsets that were put in are found."""
-    print("| recording | span s | inputs | cases | confident | of these within a frame | bias ms |")
+    print(
+        "| recording | span s | inputs | cases | confident | of these within a frame | found less offset, ms |"
+    )
     print("|---|---|---|---|---|---|---|")
     claims = right = cases = 0
     for scene in scenes:
@@ -166,11 +194,11 @@ def measure_offsets(scenes: list[Scene], lengths: list[int]) -> None:
             errors = np.array([error for confident, error in results if confident])
             good = int(np.count_nonzero(np.abs(errors) <= scene.step_us))
             cases, claims, right = cases + len(results), claims + len(errors), right + good
-            bias = f"{np.median(errors) / 1000:.1f}" if len(errors) else ""
+            own = f"{np.median(errors) / 1000:.1f}" if len(errors) else ""
             share = f"{good / len(errors):.3f}" if len(errors) else ""
             print(
                 f"| {scene.name} | {seconds} | {name} | {len(results)} | "
-                f"{len(errors) / len(results):.2f} | {share} | {bias} |",
+                f"{len(errors) / len(results):.2f} | {share} | {own} |",
                 flush=True,
             )
     print(f"\n{cases} cases, {claims} confident, of these within a frame: {right}")
@@ -206,6 +234,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, nargs="+", default=[20, 30, 60])
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
+    measure_known()
     scenes = []
     for path in discover(arguments.folders):
         began = time.perf_counter()

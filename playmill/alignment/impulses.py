@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -52,28 +53,22 @@ class Impulses:
         return 0 if self.again else len(self.time_us)
 
 
-def impulses_of(events: InputEvents, start_us: int, stop_us: int) -> tuple[Impulses, ...]:
-    """Return what in `events` can tell about lag, within [start_us, stop_us)."""
-    found = (*_mouse(events), *_switches(events), *_axes(events))
-    cut = (_within(impulses, start_us, stop_us) for impulses in found)
-    return tuple(impulses for impulses in cut if len(impulses.time_us) >= MIN_IMPULSES)
+def impulses_of(events: InputEvents, wanted: NDArray[np.bool_]) -> Iterator[Impulses]:
+    """Yield what in `events` can tell about lag, one input after the other.
+
+    Args:
+        events: the whole log: whether a press is an edge follows from what came before it.
+        wanted: (M,) the events whose impulses are looked at.
+    """
+    found = chain(_mouse(events, wanted), _switches(events, wanted), _axes(events, wanted))
+    for impulses in found:
+        if len(impulses.time_us) >= MIN_IMPULSES:
+            yield impulses
 
 
-def _within(impulses: Impulses, start_us: int, stop_us: int) -> Impulses:
-    first, last = np.searchsorted(impulses.time_us, (start_us, stop_us))
-    return Impulses(
-        evidence=impulses.evidence,
-        time_us=impulses.time_us[first:last],
-        value=impulses.value[first:last],
-        columns=impulses.columns,
-        response=impulses.response,
-        again=impulses.again,
-    )
-
-
-def _mouse(events: InputEvents) -> Iterator[Impulses]:
+def _mouse(events: InputEvents, wanted: NDArray[np.bool_]) -> Iterator[Impulses]:
     """Moves turn or shift the picture; those of a pointer at least change it."""
-    time_us, moves = _moves(events)
+    time_us, moves = _moves(events, wanted)
     ways: tuple[tuple[NDArray[np.float64], tuple[int, ...], Response], ...] = (
         (np.hypot(moves[:, 0], moves[:, 1]), _CHANGE, "same"),
         (moves[:, 0], _ACROSS, "either"),
@@ -91,27 +86,30 @@ def _mouse(events: InputEvents) -> Iterator[Impulses]:
         )
 
 
-def _moves(events: InputEvents) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _moves(
+    events: InputEvents, wanted: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return times and (M, 2) movements; positions become the way from the one before."""
     absolute = np.flatnonzero(events.kind == _POSITION)
-    ways = np.diff(events.value[absolute].astype(np.float64), axis=0)
-    relative = np.flatnonzero(events.kind == _MOVE)
-    order = np.concatenate((relative, absolute[1:]))
+    ways = np.diff(events.value[absolute].astype(np.float64), axis=0)[wanted[absolute[1:]]]
+    absolute = absolute[1:][wanted[absolute[1:]]]
+    relative = np.flatnonzero((events.kind == _MOVE) & wanted)
+    order = np.concatenate((relative, absolute))
     moves = np.concatenate((events.value[relative].astype(np.float64), ways))
     by_time = np.argsort(order)
     finite = np.isfinite(moves[by_time]).all(axis=1)
     return events.timestamp_us[order[by_time]][finite], moves[by_time][finite]
 
 
-def _switches(events: InputEvents) -> Iterator[Impulses]:
+def _switches(events: InputEvents, wanted: NDArray[np.bool_]) -> Iterator[Impulses]:
     """A key or button that goes down or up moves things, or stops them; a press may flash."""
     switching = (events.kind == _PRESS) | (events.kind == _RELEASE)
     for code in _most_used(events.code[switching]):
-        own = switching & (events.code == code)
-        time_us = events.timestamp_us[own]
+        own = np.flatnonzero(switching & (events.code == code))
         down = (events.kind[own] == _PRESS).astype(np.float64)
         # Auto-repeat, and a release of what is not down, change nothing.
-        step = np.diff(down, prepend=0.0)
+        step = np.diff(down, prepend=0.0)[wanted[own]]
+        time_us = events.timestamp_us[own[wanted[own]]]
         edge = step != 0
         yield _driven(time_us[edge], step[edge])
         yield Impulses(
@@ -124,14 +122,14 @@ def _switches(events: InputEvents) -> Iterator[Impulses]:
         )
 
 
-def _axes(events: InputEvents) -> Iterator[Impulses]:
+def _axes(events: InputEvents, wanted: NDArray[np.bool_]) -> Iterator[Impulses]:
     """A stick that is moved sets a speed, as a key does."""
     of_axis = events.kind == _AXIS
     for code in _most_used(events.code[of_axis]):
-        own = of_axis & (events.code == code)
+        own = np.flatnonzero(of_axis & (events.code == code))
         step = np.diff(events.value[own, 0].astype(np.float64), prepend=0.0)
-        edge = np.isfinite(step) & (step != 0)
-        yield _driven(events.timestamp_us[own][edge], step[edge])
+        edge = np.isfinite(step) & (step != 0) & wanted[own]
+        yield _driven(events.timestamp_us[own[edge]], step[edge])
 
 
 def _driven(time_us: NDArray[np.int64], step: NDArray[np.float64]) -> Impulses:

@@ -115,16 +115,19 @@ def estimate_lag(
     size = span_us // GRID_US // num_parts // 50 * 50
     if size * GRID_US < _MIN_PART_US or not len(events):
         return _Scores(2 * _REACH + 1).judge()
-    start_us = int(frame_us[0])
     used = np.linspace(0, num_parts - 1, min(num_parts, _MAX_PARTS)).astype(np.int64)
-    spectra = _Spectra(_signals(frame_us, motion, used * size, size), size)
+    starts_us = int(frame_us[0]) + used * size * GRID_US
+    stops_us = starts_us + size * GRID_US
+    frames: NDArray[np.int64] | slice = slice(None)
+    if len(used) < num_parts:
+        frames = np.flatnonzero(_reached(frame_us, starts_us, stops_us))
+    spectra = _Spectra(_signals(frame_us, motion, frames, used * size, size), size)
     scores = _Scores(size)
-    for impulses in impulses_of(events, start_us, start_us + num_parts * size * GRID_US):
-        part, index = np.divmod((impulses.time_us - start_us) // GRID_US, size)
-        place = np.minimum(np.searchsorted(used, part), len(used) - 1)
-        mine = used[place] == part
+    for impulses in impulses_of(events, _within(events.timestamp_us, starts_us, stops_us)):
+        part = np.searchsorted(starts_us, impulses.time_us, side="right") - 1
+        index = (impulses.time_us - starts_us[part]) // GRID_US
         on_grid = np.zeros((len(used), size))
-        np.add.at(on_grid, (place[mine], index[mine]), impulses.value[mine])
+        np.add.at(on_grid, (part, index), impulses.value)
         correlations = spectra.correlate(on_grid, impulses.columns)
         scores.add(impulses, correlations)
     return scores.judge()
@@ -141,9 +144,31 @@ def _check(frame_us: NDArray[np.int64], motion: NDArray[np.float16]) -> None:
         raise ValueError(f"motion is {motion.shape} {motion.dtype}, not {expected} float16")
 
 
+def _within(
+    times_us: NDArray[np.int64], starts_us: NDArray[np.int64], stops_us: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return (n,) which of some ascending times lie in one of the spans [start, stop)."""
+    found = np.zeros(len(times_us), np.bool_)
+    firsts, lasts = np.searchsorted(times_us, (starts_us, stops_us)).tolist()
+    for first, last in zip(firsts, lasts, strict=True):
+        found[first:last] = True
+    return found
+
+
+def _reached(
+    frame_us: NDArray[np.int64], starts_us: NDArray[np.int64], stops_us: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return (N,) which frames are in one of the spans, or next before or after one."""
+    found = _within(frame_us, starts_us, stops_us)
+    found[np.searchsorted(frame_us, starts_us, side="right") - 1] = True
+    found[np.minimum(np.searchsorted(frame_us, stops_us), len(frame_us) - 1)] = True
+    return found
+
+
 def _signals(
     frame_us: NDArray[np.int64],
     motion: NDArray[np.float16],
+    frames: NDArray[np.int64] | slice,
     starts: NDArray[np.int64],
     size: int,
 ) -> Iterator[NDArray[np.float64]]:
@@ -152,14 +177,16 @@ def _signals(
     Then what an event does between two frames, the row of the second shows at lag 0.
 
     Args:
+        frames: those that the parts reach; memory is taken for these alone.
         starts: (parts,) where each part begins, in steps of the grid from the first frame.
         size: steps in a part.
     """
-    steps_us = np.diff(frame_us, prepend=frame_us[0]).astype(np.float64)
-    known = np.isfinite(motion).all(axis=1) & (steps_us > 0) & (steps_us <= _MAX_STEP_US)
-    times = (frame_us - frame_us[0]).astype(np.float64)
+    steps_us = np.diff(frame_us, prepend=frame_us[0])[frames].astype(np.float64)
+    rows = motion[frames]
+    known = np.isfinite(rows).all(axis=1) & (steps_us > 0) & (steps_us <= _MAX_STEP_US)
+    times = (frame_us[frames] - frame_us[0]).astype(np.float64)
     edges = (starts[:, None] + np.arange(size + 1)) * float(GRID_US)
-    for column in motion.T:
+    for column in rows.T:
         values = np.where(known, column, 0).astype(np.float64)
         sums = np.cumsum(_compressed(values) * steps_us)
         yield np.diff(np.interp(edges, times, sums), axis=1) / GRID_US

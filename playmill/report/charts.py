@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from playmill.report.markup import Markup, join, tag
 
 WIDTH, HEIGHT = 1000, 100
-LEVELS = 4
-"""Shades of a share."""
+LEVELS = 6
+"""Shades of a share, in equal steps of its root: in an hour's bins of seconds most shares are
+small, and are to be told apart."""
 
 
 def svg(*shapes: object, label: str, class_: str) -> Markup:
@@ -46,8 +47,7 @@ def marks(
 
 def shades(shares: NDArray[np.float64], *, class_: str) -> Markup:
     """Return a strip that is the darker the larger the share of a bin; above 0 always shows."""
-    level = np.ceil(np.clip(shares, 0, 1) * LEVELS).astype(int)
-    level[(shares > 0) & (level == 0)] = 1
+    level = np.ceil(np.sqrt(np.clip(shares, 0, 1)) * LEVELS).astype(int)
     edges = np.flatnonzero(np.diff(level, prepend=-1, append=-1))
     scale = WIDTH / max(len(level), 1)
     spans: dict[int, list[tuple[float, float]]] = {}

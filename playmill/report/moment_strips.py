@@ -48,7 +48,7 @@ def _key(moment: Moment, strip: Strip) -> Markup:
     chart = charts.svg(
         charts.bars(
             [(_frame_x(moment, first), _frame_x(moment, stop)) for first, stop in strip.down],
-            class_="key shade2",
+            class_="key shade4",
         ),
         charts.marks([_x(moment, us) for us in strip.releases_us], class_="up", top=50),
         charts.marks([_x(moment, us) for us in strip.presses_us], class_="down"),

@@ -171,9 +171,9 @@ def _contact_sheet(dataset: Dataset, moments: Sequence[Moment], pictures: Pictur
 def _timeline(line: Timeline) -> Section:
     bin_us = line.length_us / len(line.gap)
     note = (
-        f"The whole session in {len(line.gap)} steps of {figures.duration(bin_us)}. Of keys and"
-        " buttons: the stronger the colour, the longer held; beside the name how often pressed, and"
-        " the share of the time held."
+        f"The whole session in {len(line.gap)} steps of {figures.duration(bin_us)}. The stronger"
+        " the colour, the larger the share of a step; beside a key's name how often it was"
+        " pressed, and the share of the time that it was held."
     )
     return tables.section("Timeline", timeline_view.draw(line), id_="timeline", note=note)
 

@@ -74,7 +74,8 @@ font-variant-numeric:tabular-nums}
 .key{fill:var(--key)}.button{fill:var(--accent)}.mouse{fill:var(--mouse)}.axis{fill:var(--axis)}
 path.bad{fill:var(--bad);stroke:var(--bad)}path.warn{fill:var(--warn);stroke:var(--warn)}
 .bad,.warn{stroke-width:1;vector-effect:non-scaling-stroke}path.accent{fill:var(--accent)}
-.shade1{opacity:.5}.shade2{opacity:.65}.shade3{opacity:.82}
+.shade1{opacity:.34}.shade2{opacity:.45}.shade3{opacity:.58}.shade4{opacity:.71}
+.shade5{opacity:.85}
 .line{fill:none;stroke:var(--text);stroke-width:2;vector-effect:non-scaling-stroke}
 .thin{stroke:var(--muted);stroke-width:1}
 .found{stroke:var(--accent);stroke-dasharray:6 4}

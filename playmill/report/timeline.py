@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,11 +67,11 @@ class Timeline:
     scroll: Bins
     """Sum of |x| + |y|."""
     axes: tuple[tuple[str, Bins], ...]
-    """Largest |value| of each axis."""
+    """Mean |value| of each axis over the time with pictures."""
     invalid: Bins
-    """1 where a frame is shown whose `valid` is 0."""
+    """Share of each bin that shows frames whose `valid` is 0."""
     flags: Mapping[str, Bins]
-    """1 where a frame with the flag is shown; flags that occur, gaps not among them."""
+    """The same for frames with a flag, by its name; flags that occur, gaps not among them."""
     gap: Bins
     """Share of the bin without pictures."""
     unassigned: Bins
@@ -94,6 +95,7 @@ def build(dataset: Dataset, *, max_bins: int = MAX_BINS) -> Timeline:
     overlaps = _Overlaps(times - times[0], shown_until - times[0], edges)
     shown = overlaps.shown()
     width = overlaps.bin_us
+    visible = np.where(shown > 0, shown / width, 1.0)
     flags = {name: _flagged(dataset, overlaps, name) for name in FRAME_FLAGS}
     return Timeline(
         start_us=int(times[0]),
@@ -106,10 +108,10 @@ def build(dataset: Dataset, *, max_bins: int = MAX_BINS) -> Timeline:
         mouse=overlaps.sums(np.abs(dataset.actions("mouse")).sum(axis=1, dtype=np.float64)),
         scroll=overlaps.sums(np.abs(dataset.actions("scroll")).sum(axis=1, dtype=np.float64)),
         axes=tuple(
-            (name, overlaps.largest(np.abs(dataset.actions("axes")[:, column])))
+            (name, overlaps.shares(np.abs(dataset.actions("axes")[:, column])) / visible)
             for column, name in enumerate(dataset.axis_names[:MAX_AXES])
         ),
-        invalid=overlaps.largest(dataset.actions("valid") == 0),
+        invalid=overlaps.shares(dataset.actions("valid") == 0),
         flags={n: bins for n, bins in flags.items() if n != "gap_before" and bins.any()},
         gap=np.clip(1 - shown / width, 0, 1) * (shown < width * (1 - 1e-6)),
         unassigned=_unassigned(dataset, edges),
@@ -180,17 +182,17 @@ class _Overlaps:
         """Return the sum of a value a frame, over the frames that begin in each bin."""
         return np.bincount(self._owner, values, minlength=len(self)).astype(np.float64)
 
-    def largest(self, values: NDArray[np.generic]) -> Bins:
-        """Return the largest value among the frames shown in each bin, at least 0; 0 for none."""
+    def shares(self, values: NDArray[Any]) -> Bins:
+        """Return the mean of a value a frame over all of each bin; without a picture it is 0."""
         found = np.zeros(len(self))
         for index in range(len(self)):
             rows, us = self.rows(index)
-            found[index] = np.max(values[rows], where=us > 0, initial=0)
-        return found
+            found[index] = us @ values[rows]
+        return found / self.bin_us
 
 
 def _flagged(dataset: Dataset, overlaps: _Overlaps, name: str) -> Bins:
-    return overlaps.largest(dataset.flags & frame_flag(name) != 0)
+    return overlaps.shares(dataset.flags & frame_flag(name) != 0)
 
 
 def _held(

@@ -67,7 +67,7 @@ def _moved(timeline: Timeline) -> list[Markup]:
     rows = [
         _height("mouse", timeline.mouse, "mouse", "sum of |dx| + |dy|"),
         _height("scroll", timeline.scroll, "mouse", "sum of wheel steps"),
-        *(_height(name, bins, "axis", "largest value") for name, bins in timeline.axes),
+        *(_height(name, bins, "axis", "mean of |value|") for name, bins in timeline.axes),
     ]
     return [row for row in rows if row is not None]
 

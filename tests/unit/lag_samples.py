@@ -112,9 +112,10 @@ def play(
     events: Sequence[Event],
     *,
     lag_us: int,
+    tic_us: int = 1,
     noise: float = 2.0,
 ) -> NDArray[np.uint8]:
-    """Return what a game shows that reacts to `events` after `lag_us`.
+    """Return what a game shows that reacts to `events` after `lag_us`, at its next tic.
 
     A mouse movement moves the view at once, 0.05 points a count; `a` and `d` move it for as long as
     they are held, and half of a quarter second is needed to reach full speed.
@@ -123,7 +124,8 @@ def play(
     clock = np.arange(int(frame_us[0]) - 10**6, int(frame_us[-1]) + 10**6, 1000)
     speed, turned = np.zeros(len(clock)), np.zeros(len(clock))
     for time, kind, _, name, x, _ in events:
-        at = int(np.searchsorted(clock, time + lag_us))
+        tic = -(-(time + lag_us) // tic_us)
+        at = int(np.searchsorted(clock, tic * tic_us))
         if kind == "move":
             turned[at:] += 0.05 * x
         elif name in ("a", "d"):

@@ -9,9 +9,10 @@ import pytest
 
 from playmill.dataset import open_dataset
 from playmill.inputs.events import InputEvents
-from playmill.report import timeline
+from playmill.report import charts, timeline
 from playmill.schema import frame_flag
 from tests.unit.dataset_samples import ZERO_US, make_events
+from tests.unit.lag_samples import log_of
 from tests.unit.report_samples import make_dataset
 
 
@@ -49,6 +50,31 @@ def test_shares_are_those_of_a_look_at_every_microsecond(dataset: Path, max_bins
     assert {held.name for held in line.keys} == {"a", "w"}
     total = sum(line.gap) * line.length_us / max_bins
     assert total == pytest.approx(line.gaps[0].length_us, rel=1e-6)
+
+
+def test_one_frame_of_a_long_bin_is_a_small_share_of_it(dataset: Path) -> None:
+    with open_dataset(dataset) as opened:
+        (whole,) = timeline.build(opened, max_bins=1).flags["black"]
+        times = opened.timestamps_us
+    assert whole == pytest.approx((times[60] - times[50]) / (times[-1] - times[0]), rel=0.01)
+    shade1, shade6 = (charts.shades(np.array([share]), class_="x") for share in (whole, 1.0))
+    assert "shade1" in shade1
+    assert "shade6" in shade6
+
+
+def test_small_shares_are_told_apart() -> None:
+    drawn = [charts.shades(np.array([share]), class_="x") for share in (0.01, 0.1, 0.3, 0.6, 0.9)]
+    assert len(set(drawn)) == 5
+    assert "path" not in charts.shades(np.zeros(3), class_="x")
+
+
+def test_an_axis_is_drawn_by_its_mean(tmp_path: Path) -> None:
+    """The largest value would fill an hour's bins, as sticks reach their end every few seconds."""
+    held = [(0, -0.25), (4_000_000, 1.0)]
+    events = log_of([(ZERO_US + us, "axis", "gamepad", "x", value, 0) for us, value in held])
+    with open_dataset(make_dataset(tmp_path, 300, events=events)) as opened:
+        ((_, (mean,)),) = timeline.build(opened, max_bins=1).axes
+    assert mean == pytest.approx(0.4 * 0.25 + 0.6 * 1.0, rel=0.02)
 
 
 def test_sums_and_counts_are_kept(dataset: Path) -> None:
