@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks import (
     consolidating,
+    host,
     memory,
     peers,
     planning,
@@ -46,6 +47,7 @@ def main() -> None:
         "planning": lambda: planning.measure(10 / share),
         "memory": lambda: memory.measure(300 // share),
         "stages": lambda: stages.measure(stages.RECORDING, arguments.plot),
+        "host": lambda: host.measure(host.RECORDING),
         "peers": lambda: peers.measure(peers.VIDEO),
     }
     print(f"{processor_name()}, {os.cpu_count()} cores, Python {platform.python_version()},")

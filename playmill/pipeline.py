@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from playmill import encoders
 from playmill.config import PipelineConfig
 from playmill.decoding.process import DecodeProcess
+from playmill.decoding.threads import decoder_threads
 from playmill.extraction import Extractor
 from playmill.frame_processor import FrameProcessor
 from playmill.manifest import check_unchanged, file_digest, make_manifest, source_files
@@ -38,7 +39,11 @@ def run(
     before = source_files(recording)
     encoder = encoders.load(config.encoder, weights=weights, device=config.device_class)
     processor = FrameProcessor.of_run(encoder, config)
-    with DecodeProcess() as decoder, TemporaryDirectory(prefix="playmill-") as scratch:
+    threads = decoder_threads(config.device_class, processes=1)
+    with (
+        DecodeProcess(num_threads=threads) as decoder,
+        TemporaryDirectory(prefix="playmill-") as scratch,
+    ):
         manifest = make_manifest(recording, config, index=decoder.index, encoder=encoder.spec)
         extractor = Extractor(processor, decoder, config.num_passes)
         parts = [Path(scratch, chunk.id) for chunk in manifest.chunks]

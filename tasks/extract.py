@@ -95,13 +95,15 @@ def _load(store: Store, config: PipelineConfig) -> Extractor:
     # torch is imported here, in the process that extracts, and in none that only sends messages.
     from playmill import encoders
     from playmill.decoding.process import DecodeProcess
+    from playmill.decoding.threads import decoder_threads
     from playmill.extraction import Extractor
     from playmill.frame_processor import FrameProcessor
 
     weights = store.weights(config.weights_digest)
     encoder = encoders.load(config.encoder, weights=weights, device=config.device_class)
     processor = FrameProcessor.of_run(encoder, config)
-    return Extractor(processor, DecodeProcess(), config.num_passes)
+    threads = settings().decoder_threads or decoder_threads(config.device_class, processes=1)
+    return Extractor(processor, DecodeProcess(num_threads=threads), config.num_passes)
 
 
 def _check_planned(extractor: Extractor, manifest: Manifest) -> None:

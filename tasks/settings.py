@@ -19,6 +19,8 @@ from playmill.nights.crontab import Crontab
 from playmill.roots import Roots
 
 PREFIX = "PLAYMILL_"
+MAX_THREADS = 64
+"""More threads FFmpeg warns of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +53,8 @@ class Settings:
     """Chunks that may wait in the queue; the rest waits on the store."""
     lease_s: float = 20.0
     """A lease that is not renewed for this long is free: its worker is dead or paused."""
+    decoder_threads: int | None = None
+    """Threads of an extracting process's decoder; None: by device and cores."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -90,6 +94,7 @@ class Settings:
             reconcile_s=_positive(get("RECONCILE_S", "30"), "RECONCILE_S"),
             max_waiting=max(1, int(_positive(get("MAX_WAITING", "64"), "MAX_WAITING"))),
             lease_s=_positive(get("LEASE_S", "20"), "LEASE_S"),
+            decoder_threads=_count(env.get(PREFIX + "DECODER_THREADS"), "DECODER_THREADS"),
         )
 
     def to_env(self) -> dict[str, str]:
@@ -109,6 +114,7 @@ class Settings:
             "RECONCILE_S": str(self.reconcile_s),
             "MAX_WAITING": str(self.max_waiting),
             "LEASE_S": str(self.lease_s),
+            "DECODER_THREADS": str(self.decoder_threads or ""),
         }
         return {PREFIX + name: value for name, value in values.items()}
 
@@ -181,6 +187,16 @@ def _crontab(text: str | None, zone: str) -> Crontab | None:
         raise UsageError(
             f"{PREFIX}NIGHTLY is {text!r}; give five crontab fields: 0 2 * * * ({error})"
         ) from None
+
+
+def _count(text: str | None, name: str) -> int | None:
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= MAX_THREADS:
+        raise UsageError(
+            f"{PREFIX}{name} is {text!r}; give a whole number from 1 to {MAX_THREADS}, or nothing"
+        )
+    return int(text)
 
 
 def _positive(text: str, name: str, *, or_zero: bool = False) -> float:

@@ -21,7 +21,8 @@ from playmill.roots import Roots
 from playmill.store import Store
 from tasks import app as tasks_app
 from tasks.advance import advance, fail
-from tasks.settings import Settings, cuda_visible_devices
+from tasks.settings import Settings
+from workers.devices import PER_GPU, gpu_env, visible_gpus
 from workers.processes import Process, worker_command
 from workers.redis_server import find_redis_server, redis_command, wait_for_redis
 from workers.unreadable import Unreadable
@@ -86,7 +87,7 @@ class LocalMill:
         gpus = visible_gpus() if device == "cuda" else []
         for number in range(num_workers):
             name = f"gpu{number}"
-            own = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
+            own = gpu_env(gpus[number % len(gpus)], num_workers) if gpus else {}
             command = worker_command("gpu", name=name, device=device)
             self._workers.append(self._process(name, command, env | own))
 
@@ -172,18 +173,7 @@ class LocalMill:
 
 
 def default_workers(device: str, num_threads: int) -> int:
-    """Return how many extracting processes this machine should have: one a GPU, or by cores."""
+    """Return how many extracting processes this machine should have: by GPUs, or by cores."""
     if device == "cuda":
-        return max(1, len(visible_gpus()))
+        return max(1, PER_GPU * len(visible_gpus()))
     return max(1, len(os.sched_getaffinity(0)) // num_threads)
-
-
-def visible_gpus() -> list[str]:
-    """Return the numbers of the NVIDIA GPUs that may be used, without importing torch."""
-    chosen = cuda_visible_devices()
-    if chosen is not None:
-        return [number for number in chosen.split(",") if number]
-    try:
-        return [str(number) for number in range(len(os.listdir("/proc/driver/nvidia/gpus")))]
-    except FileNotFoundError:
-        return []

@@ -71,7 +71,7 @@ class DecodeProcess:
 
     def __init__(self, *, stall_s: float = 60.0, num_threads: int = 2) -> None:
         self._stall_s = stall_s
-        self._num_threads = num_threads
+        self.num_threads = num_threads
         self._child: _Child | None = None
         self._call = 0
 
@@ -128,7 +128,7 @@ class DecodeProcess:
         """
         from playmill.frames import Frame
 
-        call = self._begin("frames", source, chunk, tuple(sizes), tolerant, self._num_threads)
+        call = self._begin("frames", source, chunk, tuple(sizes), tolerant, self.num_threads)
         place = f"chunk {chunk.id}, before its first frame"
         try:
             while True:

@@ -57,6 +57,7 @@ def test_a_child_process_reads_the_same_settings() -> None:
         DEVICE="cuda",
         RECONCILE_S="1.5",
         MAX_WAITING="7",
+        DECODER_THREADS="5",
         ROOTS="a=/x,b=/y=z",
     )
     assert settings.inbox == (Path("/x/one"), Path("/y=z/two words"))
@@ -94,6 +95,9 @@ def test_a_child_process_reads_the_same_settings() -> None:
         ("RECONCILE_S", "nan", "PLAYMILL_RECONCILE_S is 'nan'"),
         ("RECONCILE_S", "inf", "PLAYMILL_RECONCILE_S is 'inf'"),
         ("MAX_WAITING", "-1", "PLAYMILL_MAX_WAITING is '-1'"),
+        ("DECODER_THREADS", "0", "PLAYMILL_DECODER_THREADS is '0'; give a whole number from 1"),
+        ("DECODER_THREADS", "2.5", "PLAYMILL_DECODER_THREADS is '2.5'"),
+        ("DECODER_THREADS", "65", "PLAYMILL_DECODER_THREADS is '65'"),
         ("ROOTS", "/mnt/nas", "root '/mnt/nas' is not of the form name=/absolute/folder"),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,11 +42,18 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Process]:
 
 @pytest.mark.parametrize(
     ("per_gpu", "names"),
-    [(1, ["w-2", "w-5"]), (2, ["w-2-0", "w-2-1", "w-5-0", "w-5-1"])],
-    ids=["one each", "two each"],
+    [
+        (1, ["w-2", "w-5"]),
+        (None, ["w-2-0", "w-2-1", "w-5-0", "w-5-1"]),
+        (3, ["w-2-0", "w-2-1", "w-2-2", "w-5-0", "w-5-1", "w-5-2"]),
+    ],
+    ids=["one each", "by default", "three each"],
 )
 def test_every_gpu_has_its_processes(
-    started: list[Process], monkeypatch: pytest.MonkeyPatch, per_gpu: int, names: list[str]
+    started: list[Process],
+    monkeypatch: pytest.MonkeyPatch,
+    per_gpu: int | None,
+    names: list[str],
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     with pytest.raises(typer.Exit):
@@ -54,6 +63,36 @@ def test_every_gpu_has_its_processes(
         assert process.env["CUDA_VISIBLE_DEVICES"] == process.name.split("-")[1]
         assert f"{process.name}@%h" in process.command
         assert "--quiet" in process.command
+
+
+@pytest.mark.parametrize(
+    ("visible", "on_machine", "chosen", "threads"),
+    [("0,1", 2, None, "6"), ("1", 4, None, "3"), ("0", 0, None, "8"), ("0", 4, 5, "5")],
+    ids=["all GPUs", "other GPUs too", "no more than of use", "as the user says"],
+)
+def test_the_processes_of_a_machine_share_its_cores(
+    started: list[Process],
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str,
+    on_machine: int,
+    chosen: int | None,
+    threads: str,
+) -> None:
+    connect = serving.connect
+    monkeypatch.setattr(
+        serving,
+        "connect",
+        lambda **_: (replace(connect()[0], decoder_threads=chosen), connect()[1]),
+    )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(24)))
+    monkeypatch.setattr(serving, "num_gpus", lambda: on_machine)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(typer.Exit):
+        serving.worker("gpu", name="w")
+    assert len(started) == 2 * len(visible.split(","))
+    assert {process.env["PLAYMILL_DECODER_THREADS"] for process in started} == {threads}
+    for process in started:
+        Settings.from_env(process.env)
 
 
 def test_several_processes_on_a_gpu_need_one(
@@ -77,5 +116,5 @@ def test_a_worker_that_would_publish_into_another_folder_does_not_start(
         serving.worker("cpu", name="w")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     with pytest.raises(typer.Exit):
-        serving.worker("gpu", name="w")
+        serving.worker("gpu", name="w", per_gpu=1)
     assert len(started) == 2

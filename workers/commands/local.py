@@ -29,7 +29,8 @@ from workers.commands.waiting import (
     keep_weights,
     shown_names,
 )
-from workers.mill import STORE_NAME, LocalMill, default_workers, locked, visible_gpus
+from workers.devices import visible_gpus
+from workers.mill import STORE_NAME, LocalMill, default_workers, locked
 from workers.outcome import outcomes, skipped
 from workers.progress import ProgressView
 from workers.unreadable import Unreadable
@@ -41,7 +42,8 @@ def run(
     datasets: Annotated[Path, typer.Option(help="Folder of datasets; made if absent.")],
     wanted: Wanted,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Extracting processes.", show_default="by cores")
+        int | None,
+        typer.Option(min=1, help="Extracting processes.", show_default="by GPUs, cores"),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -10,8 +10,9 @@ import typer
 
 from playmill.errors import UsageError
 from playmill.store.identity import check_datasets
+from tasks.settings import Settings
 from workers.commands.connecting import connect
-from workers.mill import visible_gpus
+from workers.devices import PER_GPU, gpu_env, num_gpus, visible_gpus
 from workers.processes import PROJECT, Process, python_path, worker_command
 from workers.supervisor import supervise
 
@@ -20,12 +21,17 @@ def worker(
     queue: Annotated[str, typer.Option(help="gpu (extracts) or cpu (ingests, consolidates).")],
     name: Annotated[str | None, typer.Option(help="Name of this worker on this host.")] = None,
     per_gpu: Annotated[
-        int, typer.Option(min=1, help="Processes on each GPU; 2 keep it busy between two chunks.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes on each GPU: it stays busy while one of them is between two chunks.",
+            show_default=str(PER_GPU),
+        ),
+    ] = None,
 ) -> NoReturn:
     """Work for a queue of PLAYMILL_BROKER_URL until stopped: TERM ends after the task in hand.
 
-    A worker of the gpu queue takes all GPUs that it may use, one process for each.
+    A worker of the gpu queue takes all GPUs that it may use.
     """
     if queue not in ("gpu", "cpu"):
         raise UsageError(f"--queue is {queue!r}; choose gpu or cpu")
@@ -35,29 +41,33 @@ def worker(
         check_datasets(store.root, settings.datasets)
     name = name or f"{queue}{os.getpid()}"
     gpus = visible_gpus() if queue == "gpu" and settings.device != "cpu" else []
-    if per_gpu > 1 and not gpus:
+    if (per_gpu or 1) > 1 and not gpus:
         raise UsageError(
             f"--per-gpu {per_gpu}: this worker has no GPU"
             " (start one more worker where several are to share the processor)"
         )
     device = "cuda" if gpus or settings.device == "cuda" else "cpu"
-    if len(gpus) * per_gpu < 2:
+    if not gpus:
         _become(worker_command(queue, name=name, device=device))
+    raise typer.Exit(supervise(_on_gpus(gpus, per_gpu or PER_GPU, name, settings)))
+
+
+def _on_gpus(gpus: list[str], per_gpu: int, name: str, settings: Settings) -> list[Process]:
+    """Return the processes of these GPUs; those of others may be on this machine as well."""
     names = {
         f"{name}-{gpu}" + (f"-{number}" if per_gpu > 1 else ""): gpu
         for gpu in gpus
         for number in range(per_gpu)
     }
-    env = settings.to_env()
-    processes = [
+    sharing = per_gpu * max(len(gpus), num_gpus())
+    return [
         Process(
             own,
-            worker_command(queue, name=own, device=device),
-            env | {"CUDA_VISIBLE_DEVICES": gpu},
+            worker_command("gpu", name=own, device="cuda"),
+            settings.to_env() | gpu_env(gpu, sharing, threads=settings.decoder_threads),
         )
         for own, gpu in names.items()
     ]
-    raise typer.Exit(supervise(processes))
 
 
 def beat() -> NoReturn:
