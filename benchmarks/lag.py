@@ -175,10 +175,8 @@ def measure_known() -> None:
 
 def measure_offsets(scenes: list[Scene], lengths: list[int]) -> None:
     """Print how offsets that were put in are found."""
-    print(
-        "| recording | span s | inputs | cases | confident | of these within a frame"
-        " | found less offset, ms |"
-    )
+    heads = "recording | span s | inputs | cases | confident | of these within a frame"
+    print(f"| {heads} | found less offset, ms |")
     print("|---|---|---|---|---|---|---|")
     claims = right = cases = 0
     for scene in scenes:

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import (
+    an_hour,
     consolidating,
     host,
     memory,
@@ -42,6 +43,7 @@ def main() -> None:
     suite: dict[str, Callable[[], list[Row]]] = {
         "synchronizing": lambda: synchronizing.measure(1_000_000 // share, 10_000_000 // share),
         "consolidating": lambda: consolidating.measure(1_100_000 // share, 0, 1),
+        "an hour": lambda: an_hour.measure(108_000 // share, 1_000_000 // share),
         "reading": lambda: reading.measure(60_000 // share),
         "reading logs": lambda: reading_logs.measure(300_000 // share),
         "planning": lambda: planning.measure(10 / share),

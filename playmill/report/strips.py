@@ -8,7 +8,7 @@ MAX_NAME = 40
 """Characters of a key's name."""
 
 
-def row(name: str, chart: Markup, *, detail: str | None = None) -> Markup:
+def row(name: str, chart: Markup, *, detail: Markup | None = None) -> Markup:
     """Return one named chart."""
     small = tag("small", detail) if detail else None
     shown = tag("span", escape(name, limit=MAX_NAME))

@@ -66,6 +66,7 @@ kbd.tapped{border-style:dashed}
 .strip{display:grid;grid-template-columns:9rem minmax(0,1fr);gap:.6rem;align-items:center}
 .strip .name{font-size:.85rem;line-height:1.2;text-align:right;min-width:0}
 .strip small{display:block;color:var(--muted);font-size:.75rem;font-variant-numeric:tabular-nums}
+.strip small span{display:inline-block}
 .chart{display:block;width:100%;background:var(--card);border:1px solid var(--line)}
 .card .chart{background:var(--page)}
 .row{height:1.5rem}.tall{height:2.6rem}.thin-row{height:.9rem}.big{height:9rem}

@@ -57,7 +57,13 @@ def _held(rows: Sequence[Held], kind: str) -> list[Markup]:
                 f" {held.presses} presses",
                 class_="row",
             ),
-            detail=f"{held.presses:,} × · {figures.percent(held.share)}",
+            detail=join(
+                (
+                    tag("span", f"{held.presses:,} × ·"),
+                    " ",
+                    tag("span", figures.percent(held.share)),
+                )
+            ),
         )
         for held in rows
     ]

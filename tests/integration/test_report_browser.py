@@ -65,6 +65,24 @@ def test_nothing_sticks_out_and_nothing_goes_wrong(
     assert browser.value("document.scripts.length") == 0
 
 
+def test_no_figure_beside_a_key_is_broken_in_two(browser: Browser, pages: dict[str, Path]) -> None:
+    """As those of an hour would be: they do not fit into one line of a phone."""
+    browser.open(pages["made of a recording"], width=390)
+    lines = browser.value(
+        """[...document.querySelectorAll('.strip small')].map(small =>
+            ['2,013 × ·', '4.8 %'].map((text, number) => {
+                small.children[number].textContent = text;
+                return small.children[number];
+            }).map(part => {
+                const range = document.createRange();
+                range.selectNodeContents(part);
+                return range.getClientRects().length;
+            }))"""
+    )
+    assert lines
+    assert all(counts == [1, 1] for counts in lines)
+
+
 def test_what_sticks_out_is_found(browser: Browser, tmp_path: Path) -> None:
     """The test above can fail."""
     page = tmp_path / "bad.html"
