@@ -46,13 +46,11 @@ from playmill.inputs.game_recorder_session import (
 )
 from playmill.inputs.lines import Rejected, filled_lines, opening_objects, parse_object, shown
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
-from playmill.inputs.windows_keys import w3c_of_vk
+from playmill.inputs.windows_keys import WHEEL_DELTA, w3c_of_vk
 from playmill.phrases import plural
 
 MAX_COUNTS = 1 << 24
 """Largest number of counts: up to here every whole number is exact in float32."""
-WHEEL_DELTA = 120
-"""What Windows counts a step of the wheel as."""
 _BUTTONS = {
     f"{name}_{action}": (name, kind)
     for name in ("left", "right", "middle", "x", "x2")

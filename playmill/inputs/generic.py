@@ -78,11 +78,13 @@ class _Rows:
 
     def _cells(self, line: bytes) -> list[str]:
         try:
-            # Of an empty first cell, a tab is all there is.
-            text = decoded(line, blanks=" \r")
+            # Of an empty cell at an end, a tab is all there is, and of the space bar a blank.
+            text = decoded(line, blanks="\r")
             if '"' not in text and "\r" not in text:  # nearly always, and several times as fast
                 return text.split(self.mapping.delimiter)
-            return next(csv.reader([text], delimiter=self.mapping.delimiter, strict=True))
+            return next(
+                csv.reader([text.strip(" ")], delimiter=self.mapping.delimiter, strict=True)
+            )
         except csv.Error as error:
             raise Rejected(f"not CSV: {error}") from None
 
@@ -135,10 +137,13 @@ def _field(row: _Row, name: str) -> Any:
 
 
 def _word(row: _Row, name: str, mapping: LogMapping) -> str:
-    """Return field `name`, a text or a whole number, as text."""
+    """Return field `name`, a text or a whole number, as text.
+
+    Blanks around a field of CSV are for the eye, but a blank alone is the name of the space bar.
+    """
     value = _field(row, name)
     if type(value) is str:
-        return value.strip() if mapping.format == "csv" else value
+        return value if mapping.format == "jsonl" or value == " " else value.strip()
     if type(value) is int:
         return str(value)
     raise Rejected(f'"{name}" is {shown(value)}, not a text or a whole number')

@@ -24,7 +24,7 @@ from playmill.inputs.mcap_messages import Message, messages, profile
 from playmill.inputs.owamcap_clock import clock_of
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.snapshots import Snapshots
-from playmill.inputs.windows_keys import W3C_BY_NUMBER
+from playmill.inputs.windows_keys import W3C_BY_NUMBER, WHEEL_DELTA
 
 PROFILE = "owa"
 SCREEN = "screen"
@@ -39,7 +39,7 @@ _MOUSE_KEYS = frozenset((1, 2, 4, 5, 6))
 """Virtual-key codes of mouse buttons, which /mouse/state has too."""
 _RAW_BUTTONS = ((0x1, "left"), (0x4, "right"), (0x10, "middle"), (0x40, "x1"), (0x100, "x2"))
 """Flag of a press, the release's being the next bit, and what the topic `mouse` calls it."""
-_WHEEL, _TILT, _NOTCH = 0x400, 0x800, 120
+_WHEEL, _TILT = 0x400, 0x800
 _ABSOLUTE = 1
 _Part = tuple[int, int, float, float]
 """Device and kind, code or -1, x, y."""
@@ -207,7 +207,7 @@ def _raw_turns(event: dict[str, Any], flags: int) -> list[_Part]:
     if not flags & (_WHEEL | _TILT):
         return []
     data = _whole(event, "button_data", -0x8000, 0xFFFF)
-    notches = ((data + 0x8000) % 0x10000 - 0x8000) / _NOTCH
+    notches = ((data + 0x8000) % 0x10000 - 0x8000) / WHEEL_DELTA
     turns = [(_SCROLL, -1, 0.0, notches)] if flags & _WHEEL else []
     return turns + ([(_SCROLL, -1, notches, 0.0)] if flags & _TILT else [])
 

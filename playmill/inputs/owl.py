@@ -24,7 +24,7 @@ from playmill.inputs.lines import Rejected, decoded, log_lines, parse_json, show
 from playmill.inputs.marked_length import length_warnings
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.snapshots import Snapshots
-from playmill.inputs.windows_keys import W3C_BY_NUMBER
+from playmill.inputs.windows_keys import W3C_BY_NUMBER, WHEEL_DELTA
 
 LOG, METADATA, VIDEO = "inputs.csv", "metadata.json", "recording"
 HEADER = "timestamp,event_type,event_args"
@@ -116,7 +116,7 @@ class _Log:
 
     def scroll(self, time_us: int, value: object) -> list[_Part]:
         (turned,) = _list(value, 1)
-        return [(_SCROLL, -1, 0, amount(turned, "scroll"))]
+        return [(_SCROLL, -1, 0, amount(turned, "scroll") / WHEEL_DELTA)]
 
     def pad_button(self, time_us: int, value: object) -> list[_Part]:
         button, down, *pad = _list(value, 2, 3)

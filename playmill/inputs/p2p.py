@@ -213,16 +213,20 @@ class _Log:
         return simulated
 
     def _moved(self, time_us: int) -> int:
-        """Return the place between two frames' times that a time has between their pictures."""
+        """Return the place between two frames' times that a time has between their pictures.
+
+        At neither frame's own time: what the annotation before says was held there is without it,
+        and no policy that compares times gives it to another frame.
+        """
         start, stop = self._start_us(), self._stop_us()
         taken = self.outline.frame_us[self.count]
         if not self.count:
             return max(stop - max(taken - time_us, 1), 0)
         before = self.outline.frame_us[self.count - 1]
-        if not 0 < before < taken:
-            return start
-        moved = (time_us - before) * (stop - start) // (taken - before)
-        return start + max(min(moved, stop - start - 1), 0)
+        moved = 0
+        if 0 < before < taken:
+            moved = (time_us - before) * (stop - start) // (taken - before)
+        return start + max(min(max(moved, 1), stop - start - 1), 0)
 
     def _add_label(self, user: Action, content: bytes) -> None:
         """Add what the label says: all of it where there are no events, else what they missed."""

@@ -1,4 +1,4 @@
-"""KeyboardEvent.code names for Windows virtual-key codes. Knows no log format.
+"""What numbers of Windows mean: virtual keys as KeyboardEvent.code, the wheel. No log format.
 
 A virtual key is what the key means in the player's keyboard layout; where that differs from the US
 layout (AZERTY, Dvorak), the code named here is that of the US layout's key.
@@ -44,6 +44,8 @@ _CODES = MappingProxyType(
 )
 
 
+WHEEL_DELTA = 120
+"""What Windows counts one step of the wheel as."""
 SIDELESS = MappingProxyType({0x10: "Shift", 0x11: "Control", 0x12: "Alt"})
 """What a virtual key means that does not say which of two keys it is."""
 

@@ -139,6 +139,17 @@ def test_lines_may_all_be_of_one_type_and_keys_of_windows(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["ts,ev,key\n1,down, \n2, up , w \n", 'ts,ev,key\n1,down," "\n2,up,"w"  \n'],
+    ids=["plain", "quoted"],
+)
+def test_a_blank_alone_is_the_space_bar(tmp_path, text) -> None:
+    events = READER.read(write(tmp_path, text, log="{stem}.csv"))
+    assert events.rejected.total == 0
+    assert [row[2:4] for row in described(events)] == [("press", " "), ("release", "w")]
+
+
+@pytest.mark.parametrize(
     ("unit", "time", "time_us"),
     [("s", "1.0000019", 1_000_001), ("us", "7", 7), ("ns", "1999", 1), ("ms", "1e3", 1_000_000)],
 )

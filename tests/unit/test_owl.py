@@ -76,7 +76,7 @@ class TestBothQuotings:
             ("keyboard", "release", "87", [0, 0]),
             ("mouse", "move", None, [-3, 4]),
             ("mouse", "press", "1", [0, 0]),
-            ("mouse", "scroll", None, [0, -120]),
+            ("mouse", "scroll", None, [0, -1]),
             ("gamepad", "press", "XInput:0:button:4", [0, 0]),
             ("gamepad", "release", "button:4", [0, 0]),
             ("gamepad", "axis", "XInput:0:button:9", [0.75, 0]),

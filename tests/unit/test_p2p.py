@@ -255,7 +255,7 @@ class TestEvents:
         assert [row[1:4] for row in described(events)] == [("keyboard", "press", "w")]
 
     @pytest.mark.parametrize("times", [(0, 0), (5_000_000, 1_000_000), (1_000_000, 1_000_000)])
-    def test_pictures_with_impossible_times_put_events_at_their_frame(
+    def test_pictures_with_impossible_times_put_events_just_after_their_frame(
         self, tmp_path, times
     ) -> None:
         first, second = times
@@ -265,14 +265,28 @@ class TestEvents:
             annotation(taken_us=first),
             annotation(action(keys=["w"]), taken_us=second, events=pressed),
         )
-        assert [row[0] for row in described(events)] == [1_000_000]
+        assert [row[0] for row in described(events)] == [1_000_001]
 
     @pytest.mark.parametrize("time_us", [0, 2**64 // 1000 - 1])
     def test_an_event_never_leaves_its_annotation(self, tmp_path, time_us) -> None:
         made = [annotation(taken_us=time) for time in TAKEN[:2]]
         last = annotation(None, taken_us=TAKEN[2], events=[key_event(time_us, "w")])
         ((time, *_),) = described(read(tmp_path, *made, last))
-        assert FRAMES[1] <= time < FRAMES[2]
+        assert FRAMES[1] < time < FRAMES[2]
+
+    @pytest.mark.parametrize("times", [TAKEN, [0] * 5], ids=["with times", "without"])
+    def test_what_came_late_is_not_held_at_the_picture_before(self, tmp_path, times) -> None:
+        # The recorder's queue had it when picture 1 was taken, and annotation 1 does not know it.
+        late = [key_event(TAKEN[1] - 200, "w")]
+        labels = [[], [], ["w"], ["w"], ["w"]]
+        made = [
+            annotation(action(keys=keys), taken_us=time, events=late if number == 2 else [])
+            for number, (keys, time) in enumerate(zip(labels, times, strict=True))
+        ]
+        events = read(tmp_path, *made)
+        assert held(events, 5) == labels
+        frame = synchronizer.assign(FRAMES, events.timestamp_us, policy="preceding", window_us=None)
+        assert frame.tolist() == [2]
 
 
 def video(count: int = 5, time_base: Fraction = Fraction(1, 20), first: int = 0) -> VideoTimes:
