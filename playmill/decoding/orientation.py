@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -53,10 +54,10 @@ def orientation(picture: VideoFrame) -> Orientation:
     Source: ISO/IEC 14496-12, 8.3.2: a pixel at (x, y) is shown at (a x + c y, b x + d y), apart
     from where the picture begins; y grows downwards.
     """
-    data = picture.side_data.get("DISPLAYMATRIX")
+    data: Any = picture.side_data.get("DISPLAYMATRIX")
     if data is None:
         return AS_STORED
-    a, b, _, c, d, *_ = _MATRIX.unpack(bytes(data)[: _MATRIX.size])
+    a, b, _, c, d, *_ = _MATRIX.unpack_from(data)
     if a and d and not b and not c:
         return Orientation(columns_reversed=a < 0, rows_reversed=d < 0)
     if b and c and not a and not d:
