@@ -21,7 +21,7 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from playmill.decoding.keyframes import UNIT_RULES, key_reader
+from playmill.decoding.keyframes import CLOSED, NOTHING, OPEN, UNIT_RULES, key_reader
 from playmill.decoding.missing_pts import NO_TIME, repair_pts
 from playmill.decoding.source_file import READ_BYTES, SourceFile
 from playmill.errors import CorruptVideo, MissingStream, SourceChanged
@@ -198,6 +198,7 @@ def index_video(source: Path, *, on_progress: Callable[[], None] | None = None) 
         ) from error
     with file, open_video(source, file) as (container, stream):
         table, marks, warnings = _read_packets(source, container, stream)
+        closed = table.pop("closed")
         repaired = table["pts"] == NO_TIME
         if repaired.all() and (table["dts"] == NO_TIME).all():
             raise _untimed(source, len(repaired))
@@ -206,6 +207,9 @@ def index_video(source: Path, *, on_progress: Callable[[], None] | None = None) 
                 f"{plural(int(repaired.sum()), 'packet')} without a pts; it is interpolated"
             )
             table["pts"] = repair_pts(table["pts"], table["dts"])
+        if repaired.all():
+            # Times go to pictures in the order in which they come: none may be missing at a start.
+            table["keyframe"] = closed
         codec = stream.codec_context.codec.canonical_name
         missing = _missing_bytes(file)
         if missing > 0:
@@ -233,7 +237,7 @@ def _read_packets(
     marking = [s for s in container.streams.subtitles if s.codec_context.name in _MARK_CODECS]
     marks: list[tuple[int, int]] = []
     worth_of = key_reader(context.codec.canonical_name, context.extradata or b"")
-    rows: list[tuple[int, int, int, int, bool, bool, bool]] = []
+    rows: list[tuple[int, int, int, int, bool, bool, bool, bool]] = []
     warnings: list[str] = []
     damaged = mismarked = 0
     try:
@@ -246,16 +250,17 @@ def _read_packets(
                 continue
             pts, dts, pos, key = packet.pts, packet.dts, packet.pos, packet.is_keyframe
             damaged += packet.is_corrupt
-            worth = worth_of(packet) if key else -1
-            mismarked += key and worth < 0
+            worth = worth_of(packet) if key else NOTHING
+            mismarked += key and worth == NOTHING
             rows.append(
                 (
                     NO_TIME if pts is None else pts,
                     NO_TIME if dts is None else dts,
                     -1 if pos is None else pos,
                     size,
-                    worth >= 0,
-                    worth == 0,
+                    worth != NOTHING,
+                    worth in (CLOSED, OPEN),
+                    worth == CLOSED,
                     packet.is_discard,
                 )
             )
@@ -273,8 +278,8 @@ def _read_packets(
         )
     if damaged:
         warnings.append(f"{plural(damaged, 'packet')} marked as damaged; the file may be cut off")
-    names = ("pts", "dts", "pos", "size", "keyframe", "clean", "discard")
-    kinds = (np.int64, np.int64, np.int64, np.int64, np.bool_, np.bool_, np.bool_)
+    names = ("pts", "dts", "pos", "size", "keyframe", "clean", "closed", "discard")
+    kinds = (*(np.int64,) * 4, *(np.bool_,) * 4)
     columns = zip(*rows, strict=True)
     table: dict[str, NDArray[Any]] = {
         name: np.array(column, kind)

@@ -43,8 +43,8 @@ class Preprocessing:
             ",".join(f"{value:.9g}" for value in triple) for triple in (self.mean, self.std)
         )
         return (
-            f"rgb uint8; resize {height}x{width} bilinear antialias, {SCALING}; /255; mean {mean};"
-            f" std {std}"
+            f"rgb uint8, upright; resize {height}x{width} bilinear antialias, {SCALING}; /255;"
+            f" mean {mean}; std {std}"
         )
 
 

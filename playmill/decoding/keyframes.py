@@ -18,11 +18,17 @@ class _UnitRule:
     """Types that hold picture data."""
     clean: range
     """Types of slices that need nothing before them."""
+    leading: range
+    """Of these, types behind which there may be pictures that do, and are shown before."""
     recovery: int
     """Type of the messages that can announce a recovery point; -1: those are of no use."""
     length_at: int
     """Where in the container's parameters the size of the units' length stands."""
 
+
+CLOSED, OPEN, RECOVERY, NOTHING = 0, 1, 2, -1
+"""What a keyframe is worth. Behind one that is not closed may come pictures that are shown before
+it, and that no decoder gives which starts at it."""
 
 # A recovery point (H.264 open GOP) counts as a keyframe that needs a pre-roll.
 # FFmpeg's HEVC decoder starts at none; open GOPs have a CRA there, which is clean.
@@ -31,6 +37,7 @@ UNIT_RULES = {
         kind=lambda head: head & 0x1F,
         slices=range(1, 6),
         clean=range(5, 6),
+        leading=range(0),
         recovery=6,
         length_at=4,
     ),
@@ -38,6 +45,7 @@ UNIT_RULES = {
         kind=lambda head: head >> 1 & 0x3F,
         slices=range(32),
         clean=range(16, 22),
+        leading=range(21, 22),
         recovery=-1,
         length_at=21,
     ),
@@ -47,8 +55,8 @@ UNIT_RULES = {
 def key_reader(codec: str, parameters: bytes) -> Callable[[Any], int]:
     """Return the function that tells what a packet marked as a keyframe is worth.
 
-    0: decoding may start at it; 1: a recovery point, frames from it on are right if it is reached
-    from before; -1: neither (a gradual refresh, or a recorder that marks every packet).
+    CLOSED, OPEN: decoding may start at it; RECOVERY: frames from it on are right if it is reached
+    from before; NOTHING: a gradual refresh, or a recorder that marks every packet.
 
     Args:
         codec: FFmpeg's name of it.
@@ -57,26 +65,29 @@ def key_reader(codec: str, parameters: bytes) -> Callable[[Any], int]:
     """
     rule = UNIT_RULES.get(codec)
     if rule is None:
-        return lambda packet: 0
+        return lambda packet: CLOSED
     prefixed = len(parameters) > rule.length_at and parameters[0] == 1
     length_bytes = (parameters[rule.length_at] & 3) + 1 if prefixed else 0
 
     def worth(packet: Any) -> int:
         data = bytes(packet)
-        recovery = -1
+        recovery = NOTHING
         for at in _prefixed_units(data, length_bytes) if prefixed else _annex_b_units(data):
             kind = rule.kind(data[at])
             if kind in rule.slices:
-                return 0 if kind in rule.clean else recovery
+                clean = OPEN if kind in rule.leading else CLOSED
+                return clean if kind in rule.clean else recovery
             if kind == rule.recovery:
                 recovery = max(recovery, _recovery_point(data, at + 1))
-        return -1
+        return NOTHING
 
     return worth
 
 
 def _recovery_point(data: bytes, at: int) -> int:
-    """Return 1 if the supplemental message at `at` names this very picture as recovered, else -1.
+    """Return RECOVERY if the supplemental message at `at` names this very picture as recovered.
+
+    Else NOTHING.
 
     Source: ITU-T H.264, 7.3.2.3 (messages), D.1.8 (recovery point), 9.1 (Exp-Golomb code: a
     leading 1 is 0). After a gradual refresh pictures are about right, not the very same.
@@ -85,9 +96,9 @@ def _recovery_point(data: bytes, at: int) -> int:
         kind, at = _message_number(data, at)
         length, at = _message_number(data, at)
         if kind == 6 and at < len(data):
-            return 1 if data[at] & 0x80 else -1
+            return RECOVERY if data[at] & 0x80 else NOTHING
         at += length
-    return -1
+    return NOTHING
 
 
 def _message_number(data: bytes, at: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Decoded pictures as RGB arrays, whole or scaled. Knows pixel formats, no streams and no times.
+"""Decoded pictures as upright RGB, whole or scaled. Knows pixel formats, no streams and no times.
 
 Scaling a whole RGB picture costs more than decoding it. Where a picture shrinks by much, its
 planes are scaled as they are, Y, U and V each with an antialiased triangle filter, and only the
@@ -7,6 +7,7 @@ small result is converted to RGB (docs/decisions/scaling.md has the figures).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -17,6 +18,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from playmill.decoding.motion import PICTURE_SIZE
+from playmill.decoding.orientation import orientation
 
 Size: TypeAlias = tuple[int, int]
 """(height, width), pixels."""
@@ -48,22 +50,25 @@ class PictureReader:
     def __init__(self, sizes: Sequence[Size | None] = (None,)) -> None:
         self._sizes = tuple(sizes)
         self._whole = VideoReformatter()
-        self._scalers = {size: VideoReformatter() for size in sizes if size is not None}
+        self._scalers: defaultdict[Size, VideoReformatter] = defaultdict(VideoReformatter)
 
     def __call__(self, picture: VideoFrame) -> tuple[NDArray[np.uint8], ...]:
         """Return (H, W, 3) uint8 RGB for each size, in the stream's color matrix and range.
 
-        Alpha is dropped. Where scaling the planes is not worth it, or not known to be faithful,
-        an entry is the whole picture, the same array each time, for the caller to resize.
+        Upright: turned as players show it. Alpha is dropped. Where scaling the planes is not worth
+        it, or not known to be faithful, an entry is the whole picture, the same array each time,
+        for the caller to resize.
         """
+        turn = orientation(picture)
         whole: NDArray[np.uint8] | None = None
         arrays = []
         for size in self._sizes:
-            if size is not None and scales_planes(picture, size):
-                arrays.append(self._scaled(picture, size))
+            stored = None if size is None else turn.stored(size)
+            if stored is not None and scales_planes(picture, stored):
+                arrays.append(turn.shown(self._scaled(picture, stored)))
                 continue
             if whole is None:
-                whole = self._rgb(picture)
+                whole = turn.shown(self._rgb(picture))
             arrays.append(whole)
         return tuple(arrays)
 
@@ -117,8 +122,9 @@ class GrayConverter:
         self._reformatter = VideoReformatter()
 
     def __call__(self, picture: VideoFrame) -> NDArray[np.uint8]:
-        """Return *motion.PICTURE_SIZE uint8: means over areas of the luma plane."""
-        height, width = PICTURE_SIZE
+        """Return *motion.PICTURE_SIZE uint8, upright: means over areas of the luma plane."""
+        turn = orientation(picture)
+        height, width = turn.stored(PICTURE_SIZE)
         gray = self._reformatter.reformat(
             picture,
             width=width,
@@ -129,6 +135,6 @@ class GrayConverter:
         )
         plane = gray.planes[0]
         image: NDArray[np.uint8] = np.ndarray(
-            PICTURE_SIZE, np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 1)
+            (height, width), np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 1)
         )
-        return image.copy()
+        return turn.shown(image).copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -64,8 +65,17 @@ class SourceFile(io.RawIOBase):
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a position."""
-        return self._file.seek(offset, whence)
+        """Go to a position; -EINVAL, as FFmpeg has it, where there is none.
+
+        The index of a file that is cut off may name places before its beginning. FFmpeg goes on
+        without what is there.
+        """
+        try:
+            return self._file.seek(offset, whence)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return -errno.EINVAL
 
     def tell(self) -> int:
         """Return the position."""

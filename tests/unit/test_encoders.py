@@ -152,11 +152,13 @@ def test_the_built_in_encoders_are_described_without_torch() -> None:
 
 def test_the_preprocessing_describes_itself_completely() -> None:
     assert encoders.describe("efficientnet_lite0").preprocessing == (
-        "rgb uint8; resize 224x224 bilinear antialias, planes before rgb from 8x the pixels on;"
+        "rgb uint8, upright; resize 224x224 bilinear antialias,"
+        " planes before rgb from 8x the pixels on;"
         " /255; mean 0.5,0.5,0.5; std 0.5,0.5,0.5"
     )
     assert Preprocessing(size=(90, 160)).describe() == (
-        "rgb uint8; resize 90x160 bilinear antialias, planes before rgb from 8x the pixels on;"
+        "rgb uint8, upright; resize 90x160 bilinear antialias,"
+        " planes before rgb from 8x the pixels on;"
         " /255; mean 0.485,0.456,0.406; std 0.229,0.224,0.225"
     )
 

@@ -173,6 +173,17 @@ def test_avi_without_pts_is_repaired_in_order(tmp_path: Path, codec: str, bframe
     assert any(frame.repaired for frame in whole) == bool(index.repaired.any())
 
 
+def test_an_open_gop_without_pts_opens_no_chunk(tmp_path: Path) -> None:
+    # Given: pictures behind a keyframe are shown before it, and only the decoder knows which
+    path = tmp_path / "v.avi"
+    numbers, base = range(48), Fraction(1, 30)
+    make_video(path, numbers=numbers, pts=numbers, time_base=base, gop=8, open_gop=True)
+    # Then: no chunk begins at one, where those pictures would be lost and their times pass on
+    index, _ = check_every_chunk_length(path, list(numbers))
+    assert index.repaired.all()
+    assert len(cut(index, target_frames=1)) == 1
+
+
 @pytest.mark.parametrize(
     ("name", "codec"),
     [("v.mpg", "mpeg1video"), ("v.vob", "mpeg2video"), ("v.m2v", "mpeg2video")],

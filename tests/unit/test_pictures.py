@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from playmill import encoders
-from playmill.decoding.pictures import MIN_REDUCTION, PLANAR_FORMATS, PictureReader, scales_planes
+from playmill.decoding.pictures import (
+    MIN_REDUCTION,
+    PLANAR_FORMATS,
+    GrayConverter,
+    PictureReader,
+    scales_planes,
+)
 from playmill.frame_processor import FrameProcessor, resize
 from playmill.frames import decode_chunk
 from playmill.plan import cut
@@ -164,6 +171,71 @@ def test_a_change_of_size_on_the_way_is_followed() -> None:
     other = read(as_frame(scene(720, 960), "yuv444p"))[0]
     assert other.shape == first.shape
     np.testing.assert_array_equal(read(as_frame(scene(), "yuv420p"))[0], first)
+
+
+def turned_video(path: Path, matrix: tuple[int, ...], image: NDArray[np.uint8]) -> Path:
+    """Write an mp4 of one picture with the matrix (a, b, c, d) in its track's header."""
+    height, width = image.shape[:2]
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream("libx264rgb", rate=30, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "rgb24"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    data = bytearray(path.read_bytes())
+    one = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    at = data.index(one, data.index(b"tkhd"))
+    a, b, c, d = (65536 * value for value in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((1, 0, 0, 1), lambda image: image),
+        ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
+        ((-1, 0, 0, -1), lambda image: np.rot90(image, 2)),
+        ((0, -1, 1, 0), np.rot90),
+        ((-1, 0, 0, 1), np.fliplr),
+        ((1, 0, 0, -1), np.flipud),
+        ((0, 1, 1, 0), lambda image: image.swapaxes(0, 1)),
+        ((1, 1, -1, 1), lambda image: image),
+    ],
+    ids=["none", "clockwise", "half", "counterclockwise", "mirror", "flip", "transpose", "odd"],
+)
+def test_pictures_are_turned_as_players_show_them(
+    tmp_path: Path, matrix: tuple[int, ...], shown: Any
+) -> None:
+    # Given: a picture three quarters of which differ, in a file that says how it is shown
+    image = scene()
+    path = turned_video(tmp_path / "v.mp4", matrix, image)
+    index = index_video(path)
+    (chunk,) = cut(index, target_frames=1)
+    # When
+    (frame,) = decode_chunk(path, chunk)
+    # Then: whole, and small for the motion
+    np.testing.assert_array_equal(frame.image, shown(image))
+    small = GrayConverter()(av.VideoFrame.from_ndarray(np.ascontiguousarray(shown(image))))
+    assert np.abs(frame.glance.astype(int) - small).mean() < 2
+
+
+def test_a_turned_picture_is_scaled_as_planes_too(tmp_path: Path) -> None:
+    path = tmp_path / "v.mp4"
+    rgb = turned_video(tmp_path / "rgb.mp4", (0, 1, -1, 0), scene())
+    with av.open(rgb) as given, av.open(path, "w") as made:
+        stream: Any = made.add_stream("libx264", rate=30, options={"crf": "5"})
+        stream.width, stream.height, stream.pix_fmt = 480, 360, "yuv420p"
+        stream.set_display_rotation(-90)
+        for picture in given.decode(video=0):
+            made.mux(stream.encode(picture.reformat(format="yuv420p")))
+        made.mux(stream.encode(None))
+    (chunk,) = cut(index_video(path), target_frames=1)
+    (frame,) = decode_chunk(path, chunk, sizes=(SIZE, None))
+    small, whole = frame.images
+    assert small.shape == (*SIZE, 3)
+    assert whole.shape == (480, 360, 3)
+    assert np.abs(small - resize([whole], size=SIZE)[0].astype(int)).mean() < 2
 
 
 # Fidelity of features, against the reference path: full-size RGB, torchvision's Resize, fp32,

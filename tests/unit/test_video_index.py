@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -13,6 +14,7 @@ import av
 import numpy as np
 import pytest
 
+from playmill.decoding.keyframes import CLOSED, OPEN, RECOVERY, key_reader
 from playmill.decoding.missing_pts import NO_TIME, repair_pts
 from playmill.decoding.source_file import SourceFile
 from playmill.errors import CorruptVideo, MissingStream, SourceChanged
@@ -139,6 +141,36 @@ def test_a_file_touched_while_it_is_read_is_an_error(tmp_path: Path) -> None:
         os.utime(path, ns=(1, 1))
         with pytest.raises(SourceChanged, match="3 bytes, changed at 1 ns"):
             file.digest()
+
+
+def test_a_place_before_the_file_is_an_answer_to_ffmpeg_and_no_error(tmp_path: Path) -> None:
+    # A file that is cut off has an index that leads there; FFmpeg then does without it.
+    path = tmp_path / "v"
+    path.write_bytes(b"0123456789")
+    with SourceFile(path) as file:
+        file.seek(4)
+        assert file.seek(-7) == -errno.EINVAL
+        assert file.read() == b"456789"
+
+
+@pytest.mark.parametrize(
+    ("codec", "open_gop", "worth"),
+    [
+        ("h264", False, {CLOSED}),
+        ("h264", True, {CLOSED, RECOVERY}),
+        ("hevc", False, {CLOSED}),
+        ("hevc", True, {CLOSED, OPEN}),
+    ],
+)
+def test_what_a_keyframe_is_worth(
+    tmp_path: Path, codec: str, open_gop: bool, worth: set[int]
+) -> None:
+    made = make_recording(tmp_path / "r", codec=codec, open_gop=open_gop)
+    with av.open(made.video) as container:
+        parameters = container.streams.video[0].codec_context.extradata or b""
+        read = key_reader(codec, parameters)
+        keys = [packet for packet in container.demux(video=0) if packet.is_keyframe]
+    assert {read(packet) for packet in keys} == worth
 
 
 def test_bytes_are_hashed_once_each_whatever_order_they_are_read_in(tmp_path: Path) -> None:
