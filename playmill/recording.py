@@ -18,18 +18,16 @@ from typing import Any, NoReturn
 from playmill.config import LINE_POLICY, MAX_TIME_US, READER_POLICY, PipelineConfig, digest_of
 from playmill.errors import ClockError, LogError, MissingStream, RecordingError, UsageError
 from playmill.inputs import READERS, Clock, InputReader, LogFiles, reader_for, readers
+from playmill.inputs.lines import is_blank
+from playmill.inputs.reader import VIDEO_SUFFIXES, is_video, videos_beside
 from playmill.lone_logs import LOG_SUFFIXES, SESSION_LOG, LoneLog, lone_logs
 
 log = logging.getLogger(__name__)
 
 SESSION_FILE = "session.json"
 SESSION_SCHEMA = "gameplay-session/1"
-_MP4_LIKE = (".mp4", ".m4v", ".mov", ".3gp")
-_MPEG_LIKE = (".ts", ".m2ts", ".mts", ".mpg", ".mpeg")
-_OTHERS = (".mkv", ".webm", ".avi", ".flv", ".wmv", ".ogv")
-VIDEO_SUFFIXES = frozenset((*_MP4_LIKE, *_MPEG_LIKE, *_OTHERS))
 STILL_FORMATS = ("png", "jpg", "jpeg", "npy")
-FOLDER_LOGS = ("inputs.csv", "events.jsonl", "annotation.proto")
+FOLDER_LOGS = ("inputs.csv", "events.jsonl", "event.jsonl", "annotation.proto")
 """Names that say "input log" where there is one video in the folder."""
 
 MAX_SESSION_BYTES = 16 << 20
@@ -127,7 +125,7 @@ def _search(path: Path, skipped: set[Path]) -> Iterator[Path | LoneLog]:
         yield from _search_folder(path.resolve(), skipped)
     elif _is_session(path.resolve().parent):
         yield path.resolve().parent
-    elif path.suffix.lower() in VIDEO_SUFFIXES:
+    elif is_video(path):
         yield path.resolve()
     else:
         raise UsageError(
@@ -154,7 +152,7 @@ def _search_folder(top: Path, skipped: set[Path]) -> Iterator[Path | LoneLog]:
         else:
             found, logs = _entries(path)
             waiting += reversed(found)
-            videos = [entry for entry in found if entry.suffix.lower() in VIDEO_SUFFIXES]
+            videos = [entry for entry in found if is_video(entry)]
             yield from lone_logs(logs, videos)
 
 
@@ -173,9 +171,9 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
         if entry.name.startswith("."):
             continue
         path = Path(entry.path)
-        is_video = path.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)
+        a_video = is_video(path) and os.path.isfile(path)
         # A link that leads nowhere, or in a circle, is neither.
-        if is_video or os.path.isdir(path):
+        if a_video or os.path.isdir(path):
             found.append(path.resolve() if entry.is_symlink() else path)
         elif path.suffix.lower() in LOG_SUFFIXES:
             logs.append(path)
@@ -249,14 +247,7 @@ def _read_bare_video(path: Path, identity: str, config: PipelineConfig) -> Recor
         if pts_zero_us is None:
             warnings += ("no clock: times are those of the video stream, pts 0 at 0 us",)
     elif log_file.name != SESSION_LOG:
-        raise LogError(
-            str(path),
-            "",
-            f"{log_file.name} beside it, in a format that no reader here knows",
-            f"an input log in one of the formats {', '.join(readers())}",
-            "Convert the log, name its reader with --format, or move it away to process the video"
-            " alone.",
-        )
+        raise _unknown_log(path, log_file)
     elif pts_zero_us is None:
         raise ClockError(
             str(path),
@@ -335,16 +326,35 @@ def _without(metadata: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 def _log_beside(video: Path) -> Path | None:
+    """Return what may be the log of `video`, its suffix in capitals too."""
     names = [SESSION_LOG, *(video.stem + suffix for suffix in LOG_SUFFIXES)]
-    if _is_only_video(video):
+    if len(videos_beside(video)) == 1:
         names += FOLDER_LOGS
-    beside = [video.parent / name for name in names]
+    there = {}
+    for name in sorted(os.listdir(video.parent)):
+        stem, suffix = os.path.splitext(name)
+        there[stem + suffix.lower()] = video.with_name(name)
+    beside = (there[name] for name in names if name in there)
     return next((path for path in beside if os.path.isfile(path)), None)
 
 
-def _is_only_video(video: Path) -> bool:
-    suffixes = (os.path.splitext(name)[1].lower() for name in os.listdir(video.parent))
-    return sum(suffix in VIDEO_SUFFIXES for suffix in suffixes) == 1
+def _unknown_log(video: Path, log_file: Path) -> LogError:
+    """Return what to raise for a log that no reader takes."""
+    found, action = (
+        "in a format that no reader here knows",
+        "Convert the log, name its reader with --format",
+    )
+    if is_blank(log_file):
+        found, action = "and nothing in it that tells its format", "Restore the log"
+    elif log_file.suffix != log_file.suffix.lower():
+        found, action = "with a suffix in capitals", "Give it one in small letters"
+    return LogError(
+        str(video),
+        "",
+        f"{log_file.name} beside it, {found}",
+        f"an input log in one of the formats {', '.join(readers())}",
+        f"{action}, or move it away to process the video alone.",
+    )
 
 
 def _check_video_file(recording: Path, video: Path, place: str) -> None:

@@ -18,7 +18,7 @@ from playmill.errors import ClockError
 from playmill.inputs.event_table import EventTable, what
 from playmill.inputs.events import InputEvents
 from playmill.inputs.exact_numbers import amount, json_us, true_or_false
-from playmill.inputs.lines import Rejected, parse_object, shown
+from playmill.inputs.lines import Rejected, is_blank, opening_objects, parse_object, shown
 from playmill.inputs.marked_length import length_warnings
 from playmill.inputs.reader import (
     PLAIN,
@@ -27,6 +27,7 @@ from playmill.inputs.reader import (
     ReadOptions,
     VideoTimes,
     check_only_video,
+    videos_beside,
 )
 
 LOG, METADATA = "events.jsonl", "metadata.json"
@@ -65,6 +66,13 @@ def _code(event: dict[str, Any], field_name: str, device: str, table: EventTable
     if type(name) is not str:
         raise Rejected(f'"{field_name}" is {shown(name)}, not a name')
     return table.code(device, name, field_name=field_name)
+
+
+def _has_timings(metadata: Path) -> bool:
+    try:
+        return bool(_timings(metadata))
+    except ClockError:
+        return False
 
 
 def _timings(metadata: Path) -> dict[str, list[int]]:
@@ -106,9 +114,13 @@ class DuckTrackReader:
     """The address of a network card and the name of a computer."""
 
     def find(self, video: Path) -> LogFiles | None:
-        """Return events.jsonl beside `video`, if its first line is an event."""
+        """Return events.jsonl beside `video`, if there is an event in its first lines.
+
+        An empty one is the recorder's if metadata.json is, as after a session without inputs.
+        """
         log, metadata = video.with_name(LOG), video.with_name(METADATA)
-        if not _begins_well(log):
+        known = any({"time_stamp", "action"} <= line.keys() for line in opening_objects(log))
+        if not known and not (is_blank(log) and _has_timings(metadata)):
             return None
         return LogFiles(video=video, log=log, metadata=metadata if metadata.is_file() else None)
 
@@ -121,7 +133,7 @@ class DuckTrackReader:
         if files.metadata is None:
             return None
         timings = _timings(files.metadata)
-        check_only_video(files.log, [*files.video.parent.glob(f"*{files.video.suffix}")])
+        check_only_video(files.log, videos_beside(files.video))
         warnings = []
         if len(timings[STARTED]) > 1:
             count = len(timings[STARTED])
@@ -141,13 +153,3 @@ class DuckTrackReader:
         expected = 'one JSON object a line, with "time_stamp" and "action"'
         table.add_lines(files.log, partial(_add, table), expected=expected)
         return table.freeze(mouse_unit="pixels")
-
-
-def _begins_well(log: Path) -> bool:
-    """Return whether the first line of `log` has the fields that every line has."""
-    try:
-        with log.open("rb") as file:
-            first = file.read(4096).removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0]
-        return {"time_stamp", "action"} <= parse_object(first).keys()
-    except (OSError, Rejected):
-        return False

@@ -151,12 +151,32 @@ class TestClock:
         assert found.metadata is None
         assert READER.anchor(found, times()) is None
 
-    def test_two_videos_beside_one_log_are_an_error(self, tmp_path) -> None:
+    @pytest.mark.parametrize("other", ["b.mp4", "b.MP4", "b.mkv"])
+    def test_two_videos_beside_one_log_are_an_error(self, tmp_path, other) -> None:
         files = write(tmp_path, timings={STARTED: [1]})
-        for name in ("a.mp4", "b.mp4"):
+        for name in ("a.mp4", other):
             (tmp_path / name).write_bytes(b"")
-        with pytest.raises(ClockError, match=r"2 videos beside one log: a\.mp4, b\.mp4"):
+        with pytest.raises(ClockError, match=rf"2 videos beside one log: a\.mp4, {other}"):
             READER.anchor(files, times())
+
+    def test_a_hidden_file_is_no_second_video(self, tmp_path) -> None:
+        files = write(tmp_path, timings={STARTED: [1]})
+        for name in ("a.mp4", "._a.mp4"):
+            (tmp_path / name).write_bytes(b"")
+        assert READER.anchor(files, times()) is not None
+
+
+def test_a_session_without_inputs_is_known_by_its_metadata(tmp_path) -> None:
+    files = READER.find(write(tmp_path, "", timings={STARTED: [1]}).video)
+    assert files is not None
+    assert len(READER.read(files)) == 0
+
+
+def test_a_broken_first_line_is_rejected_alone(tmp_path) -> None:
+    files = READER.find(write(tmp_path, "?", line("press", name="a")).video)
+    assert files is not None
+    events = READER.read(files)
+    assert (len(events), events.rejected.line.tolist()) == (1, [1])
 
 
 @pytest.mark.parametrize("first", ["", "{}", '{"t":1,"type":"key_down"}', "[1]", "\0\0"])

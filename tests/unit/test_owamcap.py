@@ -318,6 +318,19 @@ class TestClock:
         with pytest.raises(ClockError, match=r"11 frame stamps, none of a frame of a\.mkv"):
             anchor(tmp_path, screens, video([90_000.0, 90_100.0]))
 
+    def test_the_first_frame_and_chance_make_no_clock_of_another_video(self, tmp_path) -> None:
+        pts, screens = frames(late=True)
+        other = [pts[0], *(time + 7 for time in pts[1:-2]), *pts[-2:]]
+        with pytest.raises(ClockError, match=r"11 frame stamps, 3 of a frame of a\.mkv"):
+            anchor(tmp_path, screens, video(other))
+        marked = anchor(tmp_path, screens, video(other, [(0, BASE_US)]))
+        assert marked.pts_zero_us == BASE_US
+
+    def test_a_video_that_broke_off_keeps_its_clock(self, tmp_path) -> None:
+        pts, screens = frames(late=True)
+        found = anchor(tmp_path, screens, video(pts[:4]))
+        assert abs(found.pts_zero_us - (BASE_US + 100_000)) <= 1
+
     def test_a_tail_frame_without_a_stamp_and_broken_stamps_do_no_harm(self, tmp_path) -> None:
         pts, screens = frames(late=True)
         screens += [("screen", 5000, b"x"), ("screen", 5001, {"utc_ns": True, "pts": 1})]
