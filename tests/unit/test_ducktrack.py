@@ -166,6 +166,41 @@ class TestClock:
         assert READER.anchor(files, times()) is not None
 
 
+class TestPauses:
+    """The video has no time for a pause, so frames after it would be given the events of others."""
+
+    def test_a_recording_that_goes_on_after_a_pause_is_an_error(self, tmp_path) -> None:
+        lines = line("press", "1.5", name="a"), line("pause", "2"), line("resume", "9.25")
+        with pytest.raises(
+            LogError, match=r"went on at 9250000 us after a pause; .* Cut the video"
+        ):
+            READER.read(write(tmp_path, *lines, timings={STARTED: [1]}))
+
+    def test_a_pause_of_which_only_obs_knows_is_one_too(self, tmp_path) -> None:
+        resumed = {"OBS_WEBSOCKET_OUTPUT_RESUMED": [9.25]}
+        with pytest.raises(ClockError, match="went on at 9250000 us after a pause"):
+            READER.anchor(write(tmp_path, timings={STARTED: [1]} | resumed), times())
+
+    def test_a_pause_at_the_end_is_none(self, tmp_path) -> None:
+        lines = line("press", "1.5", name="a"), line("pause", "2")
+        events = READER.read(write(tmp_path, *lines, timings={STARTED: [1]}))
+        assert [row[1:3] for row in described(events)] == [
+            ("keyboard", "press"),
+            ("other", "other"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("down", "up", "key"), [("w", "W", "w"), ("É", "é", "é"), ("\x03", "c", "c"), ("1", "1", "1")]
+)
+def test_a_letter_is_one_key_with_shift_or_ctrl_and_without(tmp_path, down, up, key) -> None:
+    lines = line("press", "1", name=down), line("release", "2", name=up)
+    assert [row[2:4] for row in described(READER.read(write(tmp_path, *lines)))] == [
+        ("press", key),
+        ("release", key),
+    ]
+
+
 def test_a_session_without_inputs_is_known_by_its_metadata(tmp_path) -> None:
     files = READER.find(write(tmp_path, "", timings={STARTED: [1]}).video)
     assert files is not None

@@ -174,6 +174,25 @@ class TestEvents:
             ("state", "left", [1, 0]),
         ]
 
+    def test_snapshots_have_shift_twice_and_events_once(self, tmp_path) -> None:
+        messages = [key(900, 160), held(1000, 16, 160), key(1500, 160, "release"), held(2000)]
+        assert [entry[2:4] for entry in described(read(tmp_path, *messages))] == [
+            ("press", "160"),
+            ("other", None),
+            ("release", "160"),
+            ("other", None),
+        ]
+
+    def test_snapshots_do_not_know_the_side_buttons(self, tmp_path) -> None:
+        shot = ("mouse/state", 1000, {"x": 3, "y": 4, "buttons": ["left"]})
+        messages = [click(500, "x1", pressed=True), shot, click(1500, "x1", pressed=False)]
+        assert [entry[2:4] for entry in described(read(tmp_path, *messages))] == [
+            ("press", "x1"),
+            ("other", None),
+            ("state", "left"),
+            ("release", "x1"),
+        ]
+
     def test_titles_of_windows_are_left_out_unless_asked_for(self, tmp_path) -> None:
         window = {"title": "Letter to Mrs X", "rect": [0, 1, 2, 3], "hWnd": 7}
         for keep_text in (False, True):
