@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from playmill.errors import ClockError
+from playmill.errors import ClockError, LogError
 from playmill.inputs.event_table import EventTable, what
 from playmill.inputs.events import InputEvents
 from playmill.inputs.exact_numbers import amount, json_us, true_or_false
-from playmill.inputs.lines import Rejected, parse_object, shown
+from playmill.inputs.lines import Rejected, is_blank, opening_objects, parse_object, shown
 from playmill.inputs.marked_length import length_warnings
 from playmill.inputs.reader import (
     PLAIN,
@@ -27,20 +27,29 @@ from playmill.inputs.reader import (
     ReadOptions,
     VideoTimes,
     check_only_video,
+    videos_beside,
 )
 
 LOG, METADATA = "events.jsonl", "metadata.json"
 TIMINGS = "obs_record_state_timings"
 STARTED, STOPPING = "OBS_WEBSOCKET_OUTPUT_STARTED", "OBS_WEBSOCKET_OUTPUT_STOPPING"
+RESUMED = "OBS_WEBSOCKET_OUTPUT_RESUMED"
 MAX_METADATA_BYTES = 1 << 20
 
 _MOVE, _SCROLL = what("mouse", "position"), what("mouse", "scroll")
 _CLICK = what("mouse", "release"), what("mouse", "press")
+_PAUSE = what("other", "other")
+_WITHOUT_PAUSE = "a recording without pauses: the video has no time for them"
+_CUT = "Cut the video at the pause, and take the events after it out of the log."
 _KEYS = {"press": what("keyboard", "press"), "release": what("keyboard", "release")}
 
 
-def _add(table: EventTable, line: bytes) -> None:
-    """Add the event on `line` to `table`, or raise Rejected."""
+def _add(table: EventTable, log: Path, line: bytes) -> None:
+    """Add the event on `line` of `log` to `table`, or raise Rejected.
+
+    Raises:
+        LogError: the recording goes on after a pause.
+    """
     event = parse_object(line, exact=True)
     time_us = json_us(event.get("time_stamp"), "s", "time_stamp")
     action = event.get("action")
@@ -56,6 +65,11 @@ def _add(table: EventTable, line: bytes) -> None:
     elif type(action) is str and action in _KEYS:
         code = _code(event, "name", "keyboard", table)
         table.add(time_us, _KEYS[action], code=code, raw=line)
+    elif action == "pause":
+        table.add(time_us, _PAUSE, raw=line)
+    elif action == "resume":
+        found = f"a recording that went on at {time_us} us after a pause"
+        raise LogError(str(log), "action", found, _WITHOUT_PAUSE, _CUT)
     else:
         raise Rejected('"action" is unknown' if "action" in event else '"action" is missing')
 
@@ -64,7 +78,22 @@ def _code(event: dict[str, Any], field_name: str, device: str, table: EventTable
     name = event.get(field_name)
     if type(name) is not str:
         raise Rejected(f'"{field_name}" is {shown(name)}, not a name')
-    return table.code(device, name, field_name=field_name)
+    return table.code(device, _one_key(name), field_name=field_name)
+
+
+def _one_key(name: str) -> str:
+    """Return the key of a letter, whose sign depends on Shift and Ctrl when it goes down or up."""
+    if len(name) != 1:
+        return name
+    letter = chr(ord(name) + 0x60) if "\x01" <= name <= "\x1a" else name.lower()
+    return letter if len(letter) == 1 else name
+
+
+def _has_timings(metadata: Path) -> bool:
+    try:
+        return bool(_timings(metadata))
+    except ClockError:
+        return False
 
 
 def _timings(metadata: Path) -> dict[str, list[int]]:
@@ -77,7 +106,7 @@ def _timings(metadata: Path) -> dict[str, list[int]]:
             raise Rejected(f'"{TIMINGS}" has no list "{STARTED}"')
         found = {
             name: [json_us(moment, "s", name) for moment in timings.get(name) or []]
-            for name in (STARTED, STOPPING)
+            for name in (STARTED, STOPPING, RESUMED)
         }
         if not found[STARTED]:
             raise Rejected(f'"{STARTED}" is empty')
@@ -106,9 +135,13 @@ class DuckTrackReader:
     """The address of a network card and the name of a computer."""
 
     def find(self, video: Path) -> LogFiles | None:
-        """Return events.jsonl beside `video`, if its first line is an event."""
+        """Return events.jsonl beside `video`, if there is an event in its first lines.
+
+        An empty one is the recorder's if metadata.json is, as after a session without inputs.
+        """
         log, metadata = video.with_name(LOG), video.with_name(METADATA)
-        if not _begins_well(log):
+        known = any({"time_stamp", "action"} <= line.keys() for line in opening_objects(log))
+        if not known and not (is_blank(log) and _has_timings(metadata)):
             return None
         return LogFiles(video=video, log=log, metadata=metadata if metadata.is_file() else None)
 
@@ -116,12 +149,16 @@ class DuckTrackReader:
         """Place pts 0 at the moment when OBS said that it had started; None without metadata.
 
         Raises:
-            ClockError: metadata.json does not have that moment, or several videos lie beside it.
+            ClockError: metadata.json does not have that moment, or has a pause after it; or several
+                videos lie beside it.
         """
         if files.metadata is None:
             return None
         timings = _timings(files.metadata)
-        check_only_video(files.log, [*files.video.parent.glob(f"*{files.video.suffix}")])
+        if timings[RESUMED]:
+            found = f"a recording that went on at {timings[RESUMED][0]} us after a pause"
+            raise ClockError(str(files.metadata), RESUMED, found, _WITHOUT_PAUSE, _CUT)
+        check_only_video(files.log, videos_beside(files.video))
         warnings = []
         if len(timings[STARTED]) > 1:
             count = len(timings[STARTED])
@@ -135,19 +172,10 @@ class DuckTrackReader:
 
         Raises:
             MissingStream: there is no such file.
-            LogError: the log is not empty, and not one of its lines is an event.
+            LogError: the log is not empty, and not one of its lines is an event; or the recording
+                goes on after a pause.
         """
         table = EventTable()
         expected = 'one JSON object a line, with "time_stamp" and "action"'
-        table.add_lines(files.log, partial(_add, table), expected=expected)
+        table.add_lines(files.log, partial(_add, table, files.log), expected=expected)
         return table.freeze(mouse_unit="pixels")
-
-
-def _begins_well(log: Path) -> bool:
-    """Return whether the first line of `log` has the fields that every line has."""
-    try:
-        with log.open("rb") as file:
-            first = file.read(4096).removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0]
-        return {"time_stamp", "action"} <= parse_object(first).keys()
-    except (OSError, Rejected):
-        return False

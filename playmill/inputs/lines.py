@@ -153,6 +153,15 @@ def opening_objects(log: Path) -> Iterator[dict[str, Any]]:
             continue
 
 
+def is_blank(log: Path) -> bool:
+    """Return whether a file is there with nothing in it but a few blanks."""
+    try:
+        with log.open("rb") as file:
+            return not file.read(_OPENING_BYTES).removeprefix(_BOM).strip() and not file.read(1)
+    except OSError:
+        return False
+
+
 def check_log_file(log: Path) -> None:
     """Raise MissingStream unless `log` is a file."""
     if not log.is_file():

@@ -37,6 +37,11 @@ MAX_STAMP_NS = 10_000_000_000
 
 _MOUSE_KEYS = frozenset((1, 2, 4, 5, 6))
 """Virtual-key codes of mouse buttons, which /mouse/state has too."""
+_EITHER_SIDE = frozenset((16, 17, 18))
+"""Shift, Ctrl and Alt whichever it is: snapshots have them beside the left or right key, which
+events have alone."""
+_SIDE_BUTTONS = frozenset(("x1", "x2"))
+"""Buttons that snapshots never have, held or not."""
 _RAW_BUTTONS = ((0x1, "left"), (0x4, "right"), (0x10, "middle"), (0x40, "x1"), (0x100, "x2"))
 """Flag of a press, the release's being the next bit, and what the topic `mouse` calls it."""
 _WHEEL, _TILT = 0x400, 0x800
@@ -96,6 +101,8 @@ class _Log:
     keep_text: bool
     raw_kinds: set[str] = field(default_factory=set)
     """What moves of `mouse/raw` have become."""
+    untold: set[int] = field(default_factory=set)
+    """Codes of which snapshots say nothing."""
     _told: bool | None = None
 
     @property
@@ -118,7 +125,7 @@ class _Log:
         self._put(time_us, _SWITCH["keyboard"][down], code, 0, 0, data)
 
     def keyboard_state(self, time_us: int, event: dict[str, Any], data: bytes) -> None:
-        held = sorted(_members(event, "buttons", int) - _MOUSE_KEYS)
+        held = sorted(_members(event, "buttons", int) - _MOUSE_KEYS - _EITHER_SIDE)
         if held and not 0 < held[0] <= held[-1] < 256:
             raise Rejected('"buttons" has a number that is no virtual-key code')
         self.snapshots.taken(time_us, "keyboard", [self._key(vk) for vk in held])
@@ -139,7 +146,7 @@ class _Log:
             self._put(time_us, _SWITCH["mouse"][event["pressed"]], button, 0, 0, data)
 
     def mouse_state(self, time_us: int, event: dict[str, Any], data: bytes) -> None:
-        held = _members(event, "buttons", str)
+        held = _members(event, "buttons", str) - _SIDE_BUTTONS
         buttons = [self._button(name, "buttons") for name in sorted(held)]
         self.snapshots.taken(time_us, "mouse", buttons)
         self.table.add(time_us, _OTHER["mouse"], raw=data)
@@ -179,17 +186,23 @@ class _Log:
         self.table.add(time_us, _OTHER["other"], raw=data)
 
     def _key(self, vk: int) -> int:
-        return self.table.code("keyboard", str(vk), field_name="vk")
+        code = self.table.code("keyboard", str(vk), field_name="vk")
+        if vk in _EITHER_SIDE:
+            self.untold.add(code)
+        return code
 
     def _button(self, name: object, field_name: str) -> int:
         if type(name) is not str:
             raise Rejected(f'"{field_name}" is {shown(name)}, not a name')
-        return self.table.code("mouse", name, field_name=field_name)
+        code = self.table.code("mouse", name, field_name=field_name)
+        if name in _SIDE_BUTTONS:
+            self.untold.add(code)
+        return code
 
     def _put(self, time_us: int, event: int, code: int, x: float, y: float, data: bytes) -> None:
         """Add an event; note it if it is a press or release."""
         self.table.add(time_us, event, code=code, x=x, y=y, raw=data)
-        if code >= 0:
+        if code >= 0 and code not in self.untold:
             for device, (release, press) in _SWITCH.items():
                 if event in (release, press):
                     self.snapshots.switched(time_us, device, code, down=event == press)

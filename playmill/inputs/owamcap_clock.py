@@ -94,16 +94,17 @@ def clock_of(files: LogFiles, video: VideoTimes) -> Anchor | None:
                 " see in `playmill report` whether presses lie where the pictures show them, and"
                 " give --latency-ms if they do not"
             )
-    elif stamped_us is not None:
-        anchor_us = stamped_us
-    elif len(known):
+    elif len(known) and _of_another_video(known, pts_us, video):
+        count = int(np.count_nonzero(known)) or "none"
         raise ClockError(
             str(files.log),
             f"topic {TOPIC}",
-            f"{plural(len(known), 'frame stamp')}, none of a frame of {files.video.name}",
+            f"{plural(len(known), 'frame stamp')}, {count} of a frame of {files.video.name}",
             "the log of this video",
             "Put the video beside it that was recorded with it, or give --pts-zero-us.",
         )
+    elif stamped_us is not None:
+        anchor_us = stamped_us
     else:
         return None
     return Anchor(
@@ -147,6 +148,20 @@ def _known(pts_us: NDArray[np.int64], video: VideoTimes) -> NDArray[np.bool_]:
     )
     known: NDArray[np.bool_] = nearest <= tolerance
     return known
+
+
+def _of_another_video(
+    known: NDArray[np.bool_], pts_us: NDArray[np.int64], video: VideoTimes
+) -> bool:
+    """Return whether most stamps from the video's first frame to its last are of none of them.
+
+    A video that broke off lacks the frames of all later stamps; between any two videos, the first
+    frame and a few by chance have the same pts.
+    """
+    first_us, last_us = video.pts_us()[[0, -1]] if len(video.pts) else (0, -1)
+    between = int(np.count_nonzero((pts_us >= first_us) & (pts_us <= last_us)))
+    found = int(np.count_nonzero(known))
+    return not found or 2 * found < between
 
 
 def _read_stamps(files: LogFiles) -> _Stamps:

@@ -6,6 +6,7 @@ of the group `playmill.readers` (docs/readers.md).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +20,11 @@ from playmill.config import MAX_TIME_US
 from playmill.errors import ClockError
 from playmill.inputs.events import InputEvents
 from playmill.plan import frame_times_us
+
+_MP4_LIKE = (".mp4", ".m4v", ".mov", ".3gp")
+_MPEG_LIKE = (".ts", ".m2ts", ".mts", ".mpg", ".mpeg")
+_OTHERS = (".mkv", ".webm", ".avi", ".flv", ".wmv", ".ogv")
+VIDEO_SUFFIXES = frozenset((*_MP4_LIKE, *_MPEG_LIKE, *_OTHERS))
 
 Clock = Literal["unix_us", "log_us", "stream"]
 """What a dataset's times count from: 1970, the log's own zero, or pts 0 of the video."""
@@ -128,6 +134,17 @@ class InputReader(Protocol):
             MissingStream: there is no such file.
             LogError: the log is not empty, and not one of its lines is an event.
         """
+
+
+def videos_beside(video: Path) -> list[Path]:
+    """Return all videos in the folder of `video`, itself too; hidden files are none."""
+    names = [name for name in os.listdir(video.parent) if not name.startswith(".")]
+    return [video.with_name(name) for name in names if is_video(name)]
+
+
+def is_video(name: str | Path) -> bool:
+    """Return whether a file's name says that it is a video."""
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def check_only_video(log: Path, videos: Sequence[Path]) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 from playmill.config import LINE_POLICY, READER_POLICY, PipelineConfig, digest_of
 from playmill.errors import ClockError, LogError, RecordingError, UsageError
 from playmill.inputs import Clock, InputReader, LogFiles, reader_for, readers
+from playmill.inputs.lines import is_blank
+from playmill.inputs.reader import videos_beside
 from playmill.recording.lone_logs import LOG_SUFFIXES, SESSION_LOG
 from playmill.recording.session_file import (
     SESSION_FILE,
@@ -21,11 +23,7 @@ from playmill.recording.session_file import (
     read_session,
 )
 
-_MP4_LIKE = (".mp4", ".m4v", ".mov", ".3gp")
-_MPEG_LIKE = (".ts", ".m2ts", ".mts", ".mpg", ".mpeg")
-_OTHERS = (".mkv", ".webm", ".avi", ".flv", ".wmv", ".ogv")
-VIDEO_SUFFIXES = frozenset((*_MP4_LIKE, *_MPEG_LIKE, *_OTHERS))
-FOLDER_LOGS = ("inputs.csv", "events.jsonl", "annotation.proto")
+FOLDER_LOGS = ("inputs.csv", "events.jsonl", "event.jsonl", "annotation.proto")
 """Names that say "input log" where there is one video in the folder."""
 
 
@@ -141,14 +139,7 @@ def _read_bare_video(path: Path, identity: str, config: PipelineConfig) -> Recor
         if pts_zero_us is None:
             warnings += ("no clock: times are those of the video stream, pts 0 at 0 us",)
     elif log_file.name != SESSION_LOG:
-        raise LogError(
-            str(path),
-            "",
-            f"{log_file.name} beside it, in a format that no reader here knows",
-            f"an input log in one of the formats {', '.join(readers())}",
-            "Convert the log, name its reader with --format, or move it away to process the video"
-            " alone.",
-        )
+        raise _unknown_log(path, log_file)
     elif pts_zero_us is None:
         raise ClockError(
             str(path),
@@ -227,16 +218,35 @@ def _without(metadata: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 def _log_beside(video: Path) -> Path | None:
+    """Return what may be the log of `video`, its suffix in capitals too."""
     names = [SESSION_LOG, *(video.stem + suffix for suffix in LOG_SUFFIXES)]
-    if _is_only_video(video):
+    if len(videos_beside(video)) == 1:
         names += FOLDER_LOGS
-    beside = [video.parent / name for name in names]
+    there = {}
+    for name in sorted(os.listdir(video.parent)):
+        stem, suffix = os.path.splitext(name)
+        there[stem + suffix.lower()] = video.with_name(name)
+    beside = (there[name] for name in names if name in there)
     return next((path for path in beside if os.path.isfile(path)), None)
 
 
-def _is_only_video(video: Path) -> bool:
-    suffixes = (os.path.splitext(name)[1].lower() for name in os.listdir(video.parent))
-    return sum(suffix in VIDEO_SUFFIXES for suffix in suffixes) == 1
+def _unknown_log(video: Path, log_file: Path) -> LogError:
+    """Return what to raise for a log that no reader takes."""
+    found, action = (
+        "in a format that no reader here knows",
+        "Convert the log, name its reader with --format",
+    )
+    if is_blank(log_file):
+        found, action = "and nothing in it that tells its format", "Restore the log"
+    elif log_file.suffix != log_file.suffix.lower():
+        found, action = "with a suffix in capitals", "Give it one in small letters"
+    return LogError(
+        str(video),
+        "",
+        f"{log_file.name} beside it, {found}",
+        f"an input log in one of the formats {', '.join(readers())}",
+        f"{action}, or move it away to process the video alone.",
+    )
 
 
 def _read_session(folder: Path, identity: str, config: PipelineConfig) -> Recording:

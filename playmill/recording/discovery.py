@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from playmill.errors import UsageError
-from playmill.recording import VIDEO_SUFFIXES
+from playmill.inputs.reader import VIDEO_SUFFIXES, is_video
 from playmill.recording.lone_logs import LOG_SUFFIXES, LoneLog, lone_logs
 from playmill.recording.session_file import SESSION_FILE
 
@@ -60,7 +60,7 @@ def _search(path: Path, skipped: set[Path]) -> Iterator[Path | LoneLog]:
         yield from _search_folder(path.resolve(), skipped)
     elif _is_session(path.resolve().parent):
         yield path.resolve().parent
-    elif path.suffix.lower() in VIDEO_SUFFIXES:
+    elif is_video(path):
         yield path.resolve()
     else:
         raise UsageError(
@@ -87,7 +87,7 @@ def _search_folder(top: Path, skipped: set[Path]) -> Iterator[Path | LoneLog]:
         else:
             found, logs = _entries(path)
             waiting += reversed(found)
-            videos = [entry for entry in found if entry.suffix.lower() in VIDEO_SUFFIXES]
+            videos = [entry for entry in found if is_video(entry)]
             yield from lone_logs(logs, videos)
 
 
@@ -106,9 +106,9 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
         if entry.name.startswith("."):
             continue
         path = Path(entry.path)
-        is_video = path.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)
+        a_video = is_video(path) and os.path.isfile(path)
         # A link that leads nowhere, or in a circle, is neither.
-        if is_video or os.path.isdir(path):
+        if a_video or os.path.isdir(path):
             found.append(path.resolve() if entry.is_symlink() else path)
         elif path.suffix.lower() in LOG_SUFFIXES:
             logs.append(path)

@@ -151,12 +151,67 @@ class TestClock:
         assert found.metadata is None
         assert READER.anchor(found, times()) is None
 
-    def test_two_videos_beside_one_log_are_an_error(self, tmp_path) -> None:
+    @pytest.mark.parametrize("other", ["b.mp4", "b.MP4", "b.mkv"])
+    def test_two_videos_beside_one_log_are_an_error(self, tmp_path, other) -> None:
         files = write(tmp_path, timings={STARTED: [1]})
-        for name in ("a.mp4", "b.mp4"):
+        for name in ("a.mp4", other):
             (tmp_path / name).write_bytes(b"")
-        with pytest.raises(ClockError, match=r"2 videos beside one log: a\.mp4, b\.mp4"):
+        with pytest.raises(ClockError, match=rf"2 videos beside one log: a\.mp4, {other}"):
             READER.anchor(files, times())
+
+    def test_a_hidden_file_is_no_second_video(self, tmp_path) -> None:
+        files = write(tmp_path, timings={STARTED: [1]})
+        for name in ("a.mp4", "._a.mp4"):
+            (tmp_path / name).write_bytes(b"")
+        assert READER.anchor(files, times()) is not None
+
+
+class TestPauses:
+    """The video has no time for a pause, so frames after it would be given the events of others."""
+
+    def test_a_recording_that_goes_on_after_a_pause_is_an_error(self, tmp_path) -> None:
+        lines = line("press", "1.5", name="a"), line("pause", "2"), line("resume", "9.25")
+        with pytest.raises(
+            LogError, match=r"went on at 9250000 us after a pause; .* Cut the video"
+        ):
+            READER.read(write(tmp_path, *lines, timings={STARTED: [1]}))
+
+    def test_a_pause_of_which_only_obs_knows_is_one_too(self, tmp_path) -> None:
+        resumed = {"OBS_WEBSOCKET_OUTPUT_RESUMED": [9.25]}
+        with pytest.raises(ClockError, match="went on at 9250000 us after a pause"):
+            READER.anchor(write(tmp_path, timings={STARTED: [1]} | resumed), times())
+
+    def test_a_pause_at_the_end_is_none(self, tmp_path) -> None:
+        lines = line("press", "1.5", name="a"), line("pause", "2")
+        events = READER.read(write(tmp_path, *lines, timings={STARTED: [1]}))
+        assert [row[1:3] for row in described(events)] == [
+            ("keyboard", "press"),
+            ("other", "other"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("down", "up", "key"), [("w", "W", "w"), ("É", "é", "é"), ("\x03", "c", "c"), ("1", "1", "1")]
+)
+def test_a_letter_is_one_key_with_shift_or_ctrl_and_without(tmp_path, down, up, key) -> None:
+    lines = line("press", "1", name=down), line("release", "2", name=up)
+    assert [row[2:4] for row in described(READER.read(write(tmp_path, *lines)))] == [
+        ("press", key),
+        ("release", key),
+    ]
+
+
+def test_a_session_without_inputs_is_known_by_its_metadata(tmp_path) -> None:
+    files = READER.find(write(tmp_path, "", timings={STARTED: [1]}).video)
+    assert files is not None
+    assert len(READER.read(files)) == 0
+
+
+def test_a_broken_first_line_is_rejected_alone(tmp_path) -> None:
+    files = READER.find(write(tmp_path, "?", line("press", name="a")).video)
+    assert files is not None
+    events = READER.read(files)
+    assert (len(events), events.rejected.line.tolist()) == (1, [1])
 
 
 @pytest.mark.parametrize("first", ["", "{}", '{"t":1,"type":"key_down"}', "[1]", "\0\0"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -152,7 +153,7 @@ class TestFound:
             read(path, input_format="disc")
 
 
-@pytest.mark.parametrize("name", ["inputs.csv", "events.jsonl", "annotation.proto"])
+@pytest.mark.parametrize("name", ["inputs.csv", "events.jsonl", "event.jsonl", "annotation.proto"])
 def test_a_log_that_no_reader_knows_is_an_error(tmp_path: Path, name: str) -> None:
     path = make_tape(tmp_path)
     (tmp_path / "clip.tape").unlink()
@@ -161,6 +162,24 @@ def test_a_log_that_no_reader_knows_is_an_error(tmp_path: Path, name: str) -> No
         read(path)
     (tmp_path / "other.mp4").write_bytes(path.read_bytes())
     assert read(path).log is None  # whose it is, nobody can tell
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("clip.jsonl", "", "clip.jsonl beside it, and nothing in it that tells its format"),
+        ("event.jsonl", "\n", "event.jsonl beside it, and nothing in it that tells its format"),
+        ("clip.JSONL", "{}", "clip.JSONL beside it, with a suffix in capitals"),
+    ],
+)
+def test_a_log_that_no_reader_looks_into_is_an_error(
+    tmp_path: Path, name: str, content: str, found: str
+) -> None:
+    path = make_tape(tmp_path)
+    (tmp_path / "clip.tape").unlink()
+    (tmp_path / name).write_text(content)
+    with pytest.raises(LogError, match=re.escape(found)):
+        read(path)
 
 
 def test_two_logs_beside_a_video_are_one_too_many(tmp_path: Path, formats: dict[str, Any]) -> None:

@@ -174,6 +174,25 @@ class TestEvents:
             ("state", "left", [1, 0]),
         ]
 
+    def test_snapshots_have_shift_twice_and_events_once(self, tmp_path) -> None:
+        messages = [key(900, 160), held(1000, 16, 160), key(1500, 160, "release"), held(2000)]
+        assert [entry[2:4] for entry in described(read(tmp_path, *messages))] == [
+            ("press", "160"),
+            ("other", None),
+            ("release", "160"),
+            ("other", None),
+        ]
+
+    def test_snapshots_do_not_know_the_side_buttons(self, tmp_path) -> None:
+        shot = ("mouse/state", 1000, {"x": 3, "y": 4, "buttons": ["left"]})
+        messages = [click(500, "x1", pressed=True), shot, click(1500, "x1", pressed=False)]
+        assert [entry[2:4] for entry in described(read(tmp_path, *messages))] == [
+            ("press", "x1"),
+            ("other", None),
+            ("state", "left"),
+            ("release", "x1"),
+        ]
+
     def test_titles_of_windows_are_left_out_unless_asked_for(self, tmp_path) -> None:
         window = {"title": "Letter to Mrs X", "rect": [0, 1, 2, 3], "hWnd": 7}
         for keep_text in (False, True):
@@ -317,6 +336,19 @@ class TestClock:
         _, screens = frames(late=True)
         with pytest.raises(ClockError, match=r"11 frame stamps, none of a frame of a\.mkv"):
             anchor(tmp_path, screens, video([90_000.0, 90_100.0]))
+
+    def test_the_first_frame_and_chance_make_no_clock_of_another_video(self, tmp_path) -> None:
+        pts, screens = frames(late=True)
+        other = [pts[0], *(time + 7 for time in pts[1:-2]), *pts[-2:]]
+        with pytest.raises(ClockError, match=r"11 frame stamps, 3 of a frame of a\.mkv"):
+            anchor(tmp_path, screens, video(other))
+        marked = anchor(tmp_path, screens, video(other, [(0, BASE_US)]))
+        assert marked.pts_zero_us == BASE_US
+
+    def test_a_video_that_broke_off_keeps_its_clock(self, tmp_path) -> None:
+        pts, screens = frames(late=True)
+        found = anchor(tmp_path, screens, video(pts[:4]))
+        assert abs(found.pts_zero_us - (BASE_US + 100_000)) <= 1
 
     def test_a_tail_frame_without_a_stamp_and_broken_stamps_do_no_harm(self, tmp_path) -> None:
         pts, screens = frames(late=True)

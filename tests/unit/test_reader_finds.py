@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from playmill.inputs import READERS
-from playmill.recording import VIDEO_SUFFIXES
+from playmill.inputs.reader import VIDEO_SUFFIXES
 from tests.conftest import SHARED
 
 RECORDINGS = SHARED / "recordings"

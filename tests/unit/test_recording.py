@@ -336,7 +336,7 @@ def test_a_log_beside_a_bare_video_needs_a_clock(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".mcap"])
 def test_a_log_in_an_unknown_format_is_not_passed_over(tmp_path: Path, suffix: str) -> None:
     path = video(tmp_path / "x.mp4")
-    (tmp_path / f"x{suffix}").touch()
+    (tmp_path / f"x{suffix}").write_text("torn")
     with pytest.raises(LogError, match=f"x{suffix} beside it, in a format that no reader"):
         read(path, pts_zero_us=7)
 
