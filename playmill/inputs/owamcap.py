@@ -17,8 +17,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from playmill.config import MAX_TIME_US
 from playmill.inputs.event_table import EventTable, what
-from playmill.inputs.events import DEVICES, InputEvents
+from playmill.inputs.events import DEVICES, InputEvents, Mask
 from playmill.inputs.lines import Rejected, Rejects, parse_object, shown
 from playmill.inputs.mcap_messages import Message, messages, profile
 from playmill.inputs.owamcap_clock import clock_of
@@ -266,6 +267,11 @@ def _time_us(event: dict[str, Any], log_ns: int) -> int:
     return (stamp if near and stamp is not None else log_ns) // 1000
 
 
+def _missing(start_us: int, stop_us: int) -> list[Mask]:
+    """Return the mask of a time whose messages are lost."""
+    return [Mask(name="unknown", start_us=start_us, stop_us=stop_us)] if start_us < stop_us else []
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OWAMcapReader:
     """The reader of OWAMcap: times in Unix microseconds; keys by their virtual-key codes."""
@@ -300,7 +306,8 @@ class OWAMcapReader:
         positions, clicks and scrolls are those of `mouse`, where it has messages. A snapshot of
         held keys or buttons is an event "other", and adds an event "state" for all that differs
         from the events before it. Titles of windows are left out unless text is to be kept, as are
-        rejected messages of `window` and of topics that are not read.
+        rejected messages of `window` and of topics that are not read. What was held is unknown
+        where the file is damaged, and after it breaks off.
 
         Raises:
             MissingStream: there is no such file.
@@ -314,7 +321,12 @@ class OWAMcapReader:
             keep_text=options.keep_text,
         )
         rejects = log.table.rejects
+        masks: list[Mask] = []
+        last_us = total = 0
         for message in messages(files.log, rejects):
+            if rejects.total > total:  # something is missing before this message
+                masks += _missing(last_us, message.log_ns // 1000)
+            last_us, total = max(last_us, message.log_ns // 1000), rejects.total
             if message.topic == SCREEN:
                 continue  # the clock's
             try:
@@ -322,9 +334,13 @@ class OWAMcapReader:
             except Rejected as error:
                 shown_whole = options.keep_text or message.topic in _PUBLIC
                 rejects.add(message.number, str(error), message.data if shown_whole else b"")
+                total = rejects.total
+        if rejects.total > total:
+            masks += _missing(last_us, MAX_TIME_US)
         rejects.check_some_event(files.log, len(log.table), "messages of OWAMcap")
         log.snapshots.correct(log.table)
         return log.table.freeze(
             mouse_unit=log.mouse_unit,
             w3c_codes=W3C_BY_NUMBER,
+            masks=masks,
         )

@@ -261,6 +261,23 @@ class TestRejected:
         events = READER.read(LogFiles(video=tmp_path / "a.mkv", log=log))
         assert 1000 < len(events) < 3000
         assert re.search("breaks off|without a footer", events.rejected.reason[-1])
+        (mask,) = events.masks
+        assert (mask.name, mask.start_us) == ("unknown", events.timestamp_us[-1])
+        assert mask.stop_us > BASE_US + 3_000_000
+
+    def test_the_time_of_a_damaged_chunk_is_unknown(self, tmp_path) -> None:
+        keys = [key(i, 65 + i % 20) for i in range(300)]
+        log = write_mcap(tmp_path / "a.mcap", [*keys, key(300, 0)], chunk_size=2000)
+        data = bytearray(log.read_bytes())
+        middle = data.index(b"\x28\xb5\x2f\xfd", len(data) // 2)  # a zstd frame
+        data[middle : middle + 8] = b"\0" * 8
+        log.write_bytes(data)
+        events = READER.read(LogFiles(video=tmp_path / "a.mkv", log=log))
+        assert events.rejected.total == 2  # key 0 is none, and hides no time
+        gap = int(np.argmax(np.diff(events.timestamp_us)))
+        assert [(mask.name, mask.start_us, mask.stop_us) for mask in events.masks] == [
+            ("unknown", *events.timestamp_us[gap : gap + 2].tolist())
+        ]
 
 
 STEPS_MS = [17, 33, 50, 250, 20, 400, 33, 17, 600, 20]

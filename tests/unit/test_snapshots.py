@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
+
 from playmill.inputs import KINDS
 from playmill.inputs.event_table import EventTable, what
 from playmill.inputs.snapshots import Snapshots
@@ -72,3 +76,25 @@ def test_each_device_is_of_its_own() -> None:
     events = table.freeze()
     assert events.timestamp_us.tolist() == [10]
     assert events.code_device[events.code[0]] == 1
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_corrections_are_those_of_a_plain_walk_through_time(seed: int) -> None:
+    rng = random.Random(seed)
+    times = sorted(rng.sample(range(3000), 40))
+    switches = [(time, rng.choice("wad"), rng.random() < 0.6) for time in times]
+    shots = [(time, "".join(rng.sample("wads", rng.randrange(4)))) for time in range(0, 3000, 211)]
+    down: dict[str, bool] = dict.fromkeys("wads", False)
+    expected = []
+    for time, said, pressed in sorted(
+        [*switches, *((*shot, None) for shot in shots)], key=lambda one: one[0]
+    ):
+        if pressed is not None:
+            down[said] = pressed
+            continue
+        for key in sorted(down):
+            near = any(abs(at - time) <= 50 for at, switched, _ in switches if switched == key)
+            if not near and down[key] is not (key in said):
+                down[key] = key in said
+                expected.append((time, key, float(down[key])))
+    assert sorted(corrections(switches, shots)) == sorted(expected)
