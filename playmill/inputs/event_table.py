@@ -121,6 +121,11 @@ class EventTable:
         self._raw += raw
         self._raw_size.append(len(raw))
 
+    def mouse_unit(self, *, of_positions: str) -> str:
+        """Return the unit of moves: counts, or that of positions where moves are made of them."""
+        moves, positions = (what("mouse", kind) in self._what for kind in ("move", "position"))
+        return of_positions if positions and not moves else "counts"
+
     def add_lines(
         self,
         log: Path,
