@@ -20,6 +20,8 @@ MAX_NAME_BYTES = 100
 """Length of a name in UTF-8."""
 MAX_TIME_US = (1 << 63) - 1
 """The last time that an event may have."""
+STEP_BACK_US = 1_000_000
+"""Times that go back by less are lines that came late."""
 _BATCH = 1 << 16
 """Lines that are put in order at a time, for the slices take memory."""
 
@@ -68,6 +70,7 @@ class EventTable:
     _y: array[float] = field(default_factory=lambda: array("f"))
     _raw: bytearray = field(default_factory=bytearray)
     _raw_size: array[int] = field(default_factory=lambda: array("q"))
+    _warnings: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self._time_us)
@@ -118,6 +121,11 @@ class EventTable:
         self._raw += raw
         self._raw_size.append(len(raw))
 
+    def mouse_unit(self, *, of_positions: str) -> str:
+        """Return the unit of moves: counts, or that of positions where moves are made of them."""
+        moves, positions = (what("mouse", kind) in self._what for kind in ("move", "position"))
+        return of_positions if positions and not moves else "counts"
+
     def add_lines(
         self,
         log: Path,
@@ -143,6 +151,25 @@ class EventTable:
                 if line_number > 1 or line.strip() != header:
                     self.rejects.add(line_number, str(error), line)
         self.rejects.check_some_event(log, len(self), expected)
+        self.check_order()
+
+    def check_order(self) -> None:
+        """Warn of times that go far back, if the events so far are as the log has them.
+
+        A line may be a few milliseconds late. One that is a second early was written after the
+        computer's clock had been set, and sorting mixes what came before that with what came after.
+        """
+        if len(self) < 2:
+            return
+        time_us = np.frombuffer(self._time_us, np.int64)
+        place = int(np.argmin(np.diff(time_us)))
+        before_us, after_us = int(time_us[place]), int(time_us[place + 1])
+        if before_us - after_us >= STEP_BACK_US:
+            self._warnings.append(
+                f"times of the input log go back by {(before_us - after_us) / 1e6:.3f} s, from"
+                f" {before_us} to {after_us} us: a time is wrong, or the clock was set, and then"
+                " events before or after that are beside the wrong frames; do not train on them"
+            )
 
     def freeze(
         self,
@@ -189,6 +216,7 @@ class EventTable:
             masks=tuple(masks),
             duplicates=len(time_us) - len(order),
             rejected=self.rejects.freeze(),
+            warnings=tuple(self._warnings),
         )
 
 

@@ -120,6 +120,8 @@ class InputEvents:
     """Lines left out by the reader as copies of another."""
     rejected: RejectedLines = field(default_factory=RejectedLines.none)
     """Lines that are no events."""
+    warnings: tuple[str, ...] = ()
+    """Sentences: what is wrong with the log as a whole, and cannot be seen in sorted events."""
 
     def __post_init__(self) -> None:
         count = len(self.timestamp_us)

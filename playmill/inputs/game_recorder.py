@@ -249,7 +249,8 @@ class GameRecorderReader:
             if path.name not in (META, FRAME_TIMES):
                 for _, line in filled_lines(path):
                     log.add_neighbour(line)
-        return log.table.freeze(w3c_codes=log.key_codes)
+        unit = log.table.mouse_unit(of_positions="1/65536 of the screen")
+        return log.table.freeze(mouse_unit=unit, w3c_codes=log.key_codes)
 
 
 def _side(files: LogFiles, name: str) -> Path | None:

@@ -284,6 +284,7 @@ class GenericReader:
         table.rejects.check_some_event(
             mapping.log, len(table), f"lines as {mapping.file.name} describes them"
         )
+        table.check_order()
         names = W3C_BY_NUMBER if mapping.windows_keys else None
         return table.freeze(mouse_unit=mapping.mouse_unit, w3c_codes=names)
 

@@ -343,7 +343,11 @@ class P2pReader:
             files.log, log.sound, "a VideoAnnotation message with frame annotations"
         )
         log.frames += frames[log.count :]
-        return log.table.freeze(w3c_codes=log.key_codes, masks=log.masks(len(frames)))
+        return log.table.freeze(
+            mouse_unit=log.table.mouse_unit(of_positions="pixels"),
+            w3c_codes=log.key_codes,
+            masks=log.masks(len(frames)),
+        )
 
 
 def _looks_right(log: Path) -> bool:

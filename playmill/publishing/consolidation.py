@@ -157,6 +157,7 @@ def _content(
         provenance=provenance(manifest, commits),
         warnings=(
             *manifest.warnings,
+            *events.warnings,
             *(warning for commit in commits for warning in commit.warnings),
             *frames.warnings,
         ),

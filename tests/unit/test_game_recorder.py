@@ -102,6 +102,12 @@ class TestEvents:
             "left": "", "x2": "",
         }  # fmt: skip
 
+    def test_moves_that_absolute_positions_make_are_not_in_counts(self, tmp_path) -> None:
+        at = {"type": "mouse", "action": "move", "x": 30_000, "y": 100, "absolute": True}
+        by = {"type": "mouse", "action": "move", "dx": 3, "dy": 1}
+        assert read(tmp_path, line(101, at)).mouse_unit == "1/65536 of the screen"
+        assert read(tmp_path, line(101, at, by)).mouse_unit == "counts"
+
     def test_the_first_event_of_a_line_carries_it(self, tmp_path) -> None:
         events = read(tmp_path, line(100, W, W), line(101, W))
         raw = [events.raw_line(place) for place in range(3)]

@@ -43,6 +43,21 @@ def event(**fields: Any) -> bytes:
     return json.dumps({"t": 1, "type": "key_down", "key": "q", **fields}).encode()
 
 
+@pytest.mark.parametrize(
+    ("times", "warned"),
+    [
+        ([5_000_000, 6_000_000, 4_999_999, 5_500_000], ["6000000 to 4999999 us", "1.000 s"]),
+        ([5_000_000, 6_000_000, 5_000_001], []),
+        ([5_000_000], []),
+    ],
+)
+def test_a_clock_that_was_set_back_is_told(tmp_path, times, warned) -> None:
+    events = read_lines(tmp_path, *(event(t=time) for time in times))
+    assert events.timestamp_us.tolist() == sorted(times)
+    assert len(events.warnings) == bool(warned)
+    assert all(part in events.warnings[0] for part in warned)
+
+
 class TestEvents:
     def test_every_type_of_line_becomes_its_kind_of_event(self, tmp_path) -> None:
         events = read_lines(

@@ -125,6 +125,11 @@ def test_every_kind_of_event_is_read(tmp_path, lines, changes) -> None:
     ]
 
 
+def test_a_clock_that_was_set_back_is_told(tmp_path) -> None:
+    (warning,) = READER.read(write(tmp_path, [JSONL[-2], JSONL[0] | {"ts": 5}])).warnings
+    assert "go back by 1744364222.036 s" in warning
+
+
 def test_lines_may_all_be_of_one_type_and_keys_of_windows(tmp_path) -> None:
     event = {"device": "keyboard", "kind": "switch", "name": "vk", "down": "down"}
     files = write(

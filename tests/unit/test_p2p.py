@@ -102,6 +102,12 @@ class TestLabels:
             (1_000_000, "mouse", "scroll", None, 0, -1),
         ]
 
+    @pytest.mark.parametrize(("delta", "unit"), [((0, 0), "pixels"), ((1, 0), "counts")])
+    def test_moves_that_positions_make_are_in_pixels(self, tmp_path, delta, unit) -> None:
+        parts = (mouse(at=(5, 6)), mouse(at=(8, 6), delta=delta))
+        events = read(tmp_path, *(annotation(action(mouse=part)) for part in parts))
+        assert events.mouse_unit == unit
+
     def test_a_gamepad_has_buttons_and_axes(self, tmp_path) -> None:
         used = pad(buttons=["south", "left_bumper"], left=(0.5, -1.0), pressed=True, trigger=0.25)
         events = read(tmp_path, annotation(), annotation(action(pad=used)), annotation())

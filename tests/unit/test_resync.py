@@ -21,7 +21,7 @@ from playmill.errors import DatasetError, RecordingError, UsageError
 from playmill.publishing.resync import Rules, resync, resync_all
 from playmill.schema import REPORT_FILE_NAME
 from playmill.storage import DataStorage
-from playmill.testing import make_video
+from playmill.testing import make_recording, make_video
 from tests.unit.dataset_samples import make_content, make_features
 from tests.unit.test_vpt import tick
 
@@ -82,6 +82,19 @@ def CONFIG_OF(before: bytes, config: PipelineConfig) -> PipelineConfig:
         require=(),
         controls=(),
     )
+
+
+def test_what_reading_the_log_has_shown_is_still_told(tmp_path: Path) -> None:
+    recording = make_recording(tmp_path / "recording")
+    lines = recording.log.read_text().splitlines(keepends=True)
+    recording.log.write_text("".join([*lines[40:], *lines[:40]]))
+    rules = replace(CONFIG, policy="nearest")
+    dataset = pipeline.run(recording.folder, tmp_path / "datasets", CONFIG)
+    expected = pipeline.run(recording.folder, tmp_path / "run", rules)
+    resync(dataset, lambda config: replace(config, policy="nearest"))
+    assert dataset.read_bytes() == expected.read_bytes()
+    with open_dataset(dataset) as session:
+        assert [w for w in session.warnings if "times of the input log go back by" in w]
 
 
 def test_the_same_rules_change_nothing(dataset: Path) -> None:
