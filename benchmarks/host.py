@@ -1,13 +1,13 @@
 """Does the host keep a GPU busy? Measured without one.
 
-    python -m benchmarks.host [RECORDING] [--seconds 12] [--chunk-frames 120] [--rounds 1]
+    python -m benchmarks.host [RECORDING] [--seconds 12] [--chunk-frames 120] [--rounds 1] [--all]
 
 To the host a GPU is something that takes a batch and gives its features back a while later, and
 uses none of the host's cores meanwhile. Here that is a clock: all else is what a run does, the
 decoding process, batches, features, parts. Three GPUs are tried, for which decoding is the
 bottleneck, the backbone, and neither; each one with `pipeline.run()`'s way of extracting, which
-decodes across the edges of chunks, and with the mill's, chunk by chunk, in one and in two processes
-that share the GPU.
+decodes across the edges of chunks, and with the mill's, chunk by chunk, in two processes that share
+the GPU, or in one.
 
 The rate is that of frames between the end of the first pass and that of the last one; the ratio is
 to the lesser of two ceilings: decoding and scaling alone, in as many processes and without any
@@ -21,7 +21,7 @@ import argparse
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -56,6 +56,7 @@ WAYS = {
     "as the mill, 2 processes": (2, False),
 }
 """Processes, and whether chunks are extracted in one go."""
+DEFAULT_WAYS = ("as pipeline.run()", "as the mill, 2 processes")
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -190,9 +191,13 @@ def host(folder: Path, chunk_frames: int) -> Iterator[Host]:
 
 
 def measure(
-    path: Path, seconds: float = 12.0, chunk_frames: int = 120, rounds: int = 1
+    path: Path,
+    seconds: float = 12.0,
+    chunk_frames: int = 120,
+    rounds: int = 1,
+    ways: Iterable[str] = DEFAULT_WAYS,
 ) -> list[Row]:
-    """Measure every way with every GPU."""
+    """Measure these ways with every GPU."""
     from benchmarks.throughput import trimmed  # it imports much that the processes do not need
 
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
@@ -201,7 +206,8 @@ def measure(
         with host(folder, chunk_frames) as machine:
             machine.run(2, None)  # what only the first run does
             for _ in range(rounds):
-                for way, (processes, in_one_go) in WAYS.items():
+                for way in ways:
+                    processes, in_one_go = WAYS[way]
                     before, _ = rate(machine.run(processes, None))
                     runs = {}
                     for case, share in CASES.items():
@@ -227,9 +233,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0, help="how much of it")
     parser.add_argument("--chunk-frames", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--all", action="store_true", help="one process of the mill, too")
     arguments = parser.parse_args()
     print_table(
-        measure(arguments.recording, arguments.seconds, arguments.chunk_frames, arguments.rounds)
+        measure(
+            arguments.recording,
+            arguments.seconds,
+            arguments.chunk_frames,
+            arguments.rounds,
+            WAYS if arguments.all else DEFAULT_WAYS,
+        )
     )
 
 
