@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 _MATRIX = struct.Struct("=9i")
@@ -45,19 +44,21 @@ class Orientation:
 AS_STORED = Orientation()
 
 
-def orientation(picture: VideoFrame) -> Orientation:
-    """Return how players show `picture`: by the matrix that its container or codec gives.
+def orientation(matrix: Any) -> Orientation:
+    """Return how players show a picture beside which `matrix` stands; None: there is none.
 
     A phone stores the pictures of a game that is held sideways like this. A turn by anything but
     quarters is none: there is no rectangle that would show it.
 
     Source: ISO/IEC 14496-12, 8.3.2: a pixel at (x, y) is shown at (a x + c y, b x + d y), apart
     from where the picture begins; y grows downwards.
+
+    Args:
+        matrix: a buffer of nine int32, as FFmpeg's side data have it.
     """
-    data: Any = picture.side_data.get("DISPLAYMATRIX")
-    if data is None:
+    if matrix is None:
         return AS_STORED
-    a, b, _, c, d, *_ = _MATRIX.unpack_from(data)
+    a, b, _, c, d, *_ = _MATRIX.unpack_from(matrix)
     if a and d and not b and not c:
         return Orientation(columns_reversed=a < 0, rows_reversed=d < 0)
     if b and c and not a and not d:

@@ -29,6 +29,8 @@ MIN_REDUCTION = 8
 Below it the reference path costs little, and the features of what is scaled as planes differ more
 from it: fewer pixels to a mean leave more of the converters' rounding.
 """
+_MATRIX = "DISPLAYMATRIX"
+"""FFmpeg's name of what stands beside a picture that is to be turned."""
 _DEPTHS = ("", "9", "10", "12")
 PLANAR_FORMATS = frozenset(
     {"gray", "nv12", "nv21", "nv16", "nv24", "p010le", "p210le"}
@@ -59,7 +61,7 @@ class PictureReader:
         it, or not known to be faithful, an entry is the whole picture, the same array each time,
         for the caller to resize.
         """
-        turn = orientation(picture)
+        turn = orientation(picture.side_data.get(_MATRIX))
         whole: NDArray[np.uint8] | None = None
         arrays = []
         for size in self._sizes:
@@ -123,7 +125,7 @@ class GrayConverter:
 
     def __call__(self, picture: VideoFrame) -> NDArray[np.uint8]:
         """Return *motion.PICTURE_SIZE uint8, upright: means over areas of the luma plane."""
-        turn = orientation(picture)
+        turn = orientation(picture.side_data.get(_MATRIX))
         height, width = turn.stored(PICTURE_SIZE)
         gray = self._reformatter.reformat(
             picture,

@@ -185,6 +185,7 @@ class TestWhatBecameOfEvents:
     )
     @example([-(2**63)], [2**63 - 1], "following", 0)
     @example([-(2**63), 2**63 - 2, 2**63 - 1], [], "nearest", 0)
+    @example([0], [0], "following", 2**62 - 256)
     @settings(deadline=None)
     def test_no_time_is_too_far(self, frames, times, policy, latency) -> None:
         gaps = (1,) if len(frames) > 1 else ()
@@ -199,7 +200,9 @@ class TestWhatBecameOfEvents:
         if exact:
             farthest = max(exact) if max(exact) < 2**62 else 2**63 - 1
             found = got["event_frame_distance_ms"]["max"] * 1000
-            assert found == pytest.approx(farthest, rel=1e-9)
+            # What is too far is told in floating point, which is 512 us apart there.
+            too_far = found > 2**62 * 1.5 and max(exact) >= 2**62 - 2048
+            assert too_far or found == pytest.approx(farthest, rel=1e-9)
         if gaps:
             share = (frames[1] - frames[0]) / (frames[-1] - frames[0])
             assert got["gap_fraction"] == pytest.approx(share)
