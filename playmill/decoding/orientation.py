@@ -64,3 +64,22 @@ def orientation(matrix: Any) -> Orientation:
     if b and c and not a and not d:
         return Orientation(transposed=True, columns_reversed=c < 0, rows_reversed=b < 0)
     return AS_STORED
+
+
+class OrientationReader:
+    """Tells how the pictures of one stream are shown.
+
+    What stands beside a picture is looked at only where the angle is one that was not seen before:
+    PyAV's list of it and the picture hold each other, so that the picture would stay in memory
+    until garbage is collected, and hundreds of them with it.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, Orientation] = {}
+
+    def __call__(self, picture: Any) -> Orientation:
+        """Return how players show `picture`, a frame of PyAV."""
+        angle: int = picture.rotation
+        if angle not in self._known:
+            self._known[angle] = orientation(picture.side_data.get("DISPLAYMATRIX"))
+        return self._known[angle]

@@ -18,7 +18,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from playmill.decoding.motion import PICTURE_SIZE
-from playmill.decoding.orientation import orientation
+from playmill.decoding.orientation import OrientationReader
 
 Size: TypeAlias = tuple[int, int]
 """(height, width), pixels."""
@@ -29,8 +29,6 @@ MIN_REDUCTION = 8
 Below it the reference path costs little, and the features of what is scaled as planes differ more
 from it: fewer pixels to a mean leave more of the converters' rounding.
 """
-_MATRIX = "DISPLAYMATRIX"
-"""FFmpeg's name of what stands beside a picture that is to be turned."""
 _DEPTHS = ("", "9", "10", "12")
 PLANAR_FORMATS = frozenset(
     {"gray", "nv12", "nv21", "nv16", "nv24", "p010le", "p210le"}
@@ -51,6 +49,7 @@ class PictureReader:
 
     def __init__(self, sizes: Sequence[Size | None] = (None,)) -> None:
         self._sizes = tuple(sizes)
+        self._orientation = OrientationReader()
         self._whole = VideoReformatter()
         self._scalers: defaultdict[Size, VideoReformatter] = defaultdict(VideoReformatter)
 
@@ -61,7 +60,7 @@ class PictureReader:
         it, or not known to be faithful, an entry is the whole picture, the same array each time,
         for the caller to resize.
         """
-        turn = orientation(picture.side_data.get(_MATRIX))
+        turn = self._orientation(picture)
         whole: NDArray[np.uint8] | None = None
         arrays = []
         for size in self._sizes:
@@ -121,11 +120,12 @@ class GrayConverter:
     """Scale decoded pictures to the small gray ones that `motion` compares; keeps its tables."""
 
     def __init__(self) -> None:
+        self._orientation = OrientationReader()
         self._reformatter = VideoReformatter()
 
     def __call__(self, picture: VideoFrame) -> NDArray[np.uint8]:
         """Return *motion.PICTURE_SIZE uint8, upright: means over areas of the luma plane."""
-        turn = orientation(picture.side_data.get(_MATRIX))
+        turn = self._orientation(picture)
         height, width = turn.stored(PICTURE_SIZE)
         gray = self._reformatter.reformat(
             picture,

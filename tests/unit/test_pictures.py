@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -218,6 +219,23 @@ def test_pictures_are_turned_as_players_show_them(
     np.testing.assert_array_equal(frame.image, shown(image))
     small = GrayConverter()(av.VideoFrame.from_ndarray(np.ascontiguousarray(shown(image))))
     assert np.abs(frame.glance.astype(int) - small).mean() < 2
+
+
+def test_pictures_do_not_wait_for_garbage_collection() -> None:
+    # Whole pictures that did would be hundreds of megabytes.
+    gc.collect()
+    gc.disable()
+    try:
+        read, gray = PictureReader((SIZE,)), GrayConverter()
+        for _ in range(20):
+            picture = av.VideoFrame.from_ndarray(scene(), format="rgb24")
+            read(picture)
+            gray(picture)
+        del picture
+        alive = sum(type(found) is av.VideoFrame for found in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive <= 2  # the first one that each of the two has seen
 
 
 def test_a_turned_picture_is_scaled_as_planes_too(tmp_path: Path) -> None:
