@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import gc
 import math
 import mmap
 import os
@@ -336,6 +337,8 @@ class _Server:
                 frame.repaired,
                 frame.damaged,
             )
+        # The picture whose orientation was looked up is held by nothing but its own side data.
+        gc.collect(1)
         self._answer(None)
 
     def _answer(self, *payload: Any) -> None:
