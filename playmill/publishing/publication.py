@@ -58,10 +58,16 @@ class Spool:
         return data
 
     def readinto(self, buffer: memoryview) -> int:
-        """Read into `buffer`; return the number of bytes."""
-        num_bytes = os.preadv(self._fd, [buffer], self._position)
-        self._position += num_bytes
-        return num_bytes
+        """Fill `buffer`, with zeros where the file has ended; return the number of bytes.
+
+        HDF5 takes the buffer for full. What it reads again after a write that went nowhere would
+        else be what lay in memory, and the process died of following it.
+        """
+        view = memoryview(buffer).cast("B")
+        done = os.preadv(self._fd, [view], self._position)
+        view[done:] = bytes(len(view) - done)
+        self._position += len(view)
+        return len(view)
 
     def write(self, data: memoryview | bytes) -> int:
         """Write all of `data`, or nothing once a write has failed."""
