@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+T = TypeVar("T")
+
 _CRC = re.compile(rb'\{"crc32": "([0-9a-f]{8})"(?:, )?')
 
 
@@ -26,9 +28,6 @@ def fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-T = TypeVar("T")
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from playmill.inputs.mcap_messages import Message, messages, profile
 from playmill.inputs.owamcap_clock import clock_of
 from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.snapshots import Snapshots
-from playmill.inputs.windows_keys import W3C_BY_NUMBER, WHEEL_DELTA
+from playmill.inputs.windows_keys import SIDELESS, W3C_BY_NUMBER, WHEEL_DELTA
 
 PROFILE = "owa"
 SCREEN = "screen"
@@ -38,7 +38,7 @@ MAX_STAMP_NS = 10_000_000_000
 
 _MOUSE_KEYS = frozenset((1, 2, 4, 5, 6))
 """Virtual-key codes of mouse buttons, which /mouse/state has too."""
-_EITHER_SIDE = frozenset((16, 17, 18))
+_EITHER_SIDE = frozenset(SIDELESS)
 """Shift, Ctrl and Alt whichever it is: snapshots have them beside the left or right key, which
 events have alone."""
 _SIDE_BUTTONS = frozenset(("x1", "x2"))

@@ -86,6 +86,12 @@ def _is_digest(text: str) -> bool:
     return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
+def _digests_in(folder: Path) -> Iterator[str]:
+    """Yield the names in a folder that are digests; none where there is no folder."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        yield from (entry.name for entry in entries if _is_digest(entry.name))
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """The store under `root`."""
@@ -113,11 +119,8 @@ class Store:
         return _stamp(self.root / "jobs") is not None
 
     def job_ids(self) -> Iterator[str]:
-        """Yield every job that was ever submitted, in no order."""
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.root / "jobs") as entries:
-            for entry in entries:
-                if _is_digest(entry.name):
-                    yield entry.name
+        """Return every job that was ever submitted, in no order."""
+        return _digests_in(self.root / "jobs")
 
     def submit(self, request: Request) -> None:
         """Store a request; somebody asks for it, so it gets all its tries anew."""
@@ -238,11 +241,8 @@ class Store:
         return PartsFolder(self.root / "parts" / parts_key)
 
     def parts_keys(self) -> Iterator[str]:
-        """Yield the keys of all parts that there are, in no order."""
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.root / "parts") as entries:
-            for entry in entries:
-                if _is_digest(entry.name):
-                    yield entry.name
+        """Return the keys of all parts that there are, in no order."""
+        return _digests_in(self.root / "parts")
 
     # Tries
 
