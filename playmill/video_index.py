@@ -198,7 +198,7 @@ def index_video(source: Path, *, on_progress: Callable[[], None] | None = None) 
         ) from error
     with file, open_video(source, file) as (container, stream):
         table, marks, warnings = _read_packets(source, container, stream)
-        closed = table.pop("closed")
+        worth = table.pop("worth")
         repaired = table["pts"] == NO_TIME
         if repaired.all() and (table["dts"] == NO_TIME).all():
             raise _untimed(source, len(repaired))
@@ -207,9 +207,10 @@ def index_video(source: Path, *, on_progress: Callable[[], None] | None = None) 
                 f"{plural(int(repaired.sum()), 'packet')} without a pts; it is interpolated"
             )
             table["pts"] = repair_pts(table["pts"], table["dts"])
-        if repaired.all():
-            # Times go to pictures in the order in which they come: none may be missing at a start.
-            table["keyframe"] = closed
+        # Where no picture has a time they get theirs in the order in which they come: none may be
+        # missing at a start.
+        table["keyframe"] = worth == CLOSED if repaired.all() else worth != NOTHING
+        table["clean"] = (worth == CLOSED) | (worth == OPEN)
         codec = stream.codec_context.codec.canonical_name
         missing = _missing_bytes(file)
         if missing > 0:
@@ -237,7 +238,7 @@ def _read_packets(
     marking = [s for s in container.streams.subtitles if s.codec_context.name in _MARK_CODECS]
     marks: list[tuple[int, int]] = []
     worth_of = key_reader(context.codec.canonical_name, context.extradata or b"")
-    rows: list[tuple[int, int, int, int, bool, bool, bool, bool]] = []
+    rows: list[tuple[int, int, int, int, int, bool]] = []
     warnings: list[str] = []
     damaged = mismarked = 0
     try:
@@ -258,9 +259,7 @@ def _read_packets(
                     NO_TIME if dts is None else dts,
                     -1 if pos is None else pos,
                     size,
-                    worth != NOTHING,
-                    worth in (CLOSED, OPEN),
-                    worth == CLOSED,
+                    worth,
                     packet.is_discard,
                 )
             )
@@ -278,8 +277,8 @@ def _read_packets(
         )
     if damaged:
         warnings.append(f"{plural(damaged, 'packet')} marked as damaged; the file may be cut off")
-    names = ("pts", "dts", "pos", "size", "keyframe", "clean", "closed", "discard")
-    kinds = (*(np.int64,) * 4, *(np.bool_,) * 4)
+    names = ("pts", "dts", "pos", "size", "worth", "discard")
+    kinds = (*(np.int64,) * 4, np.int8, np.bool_)
     columns = zip(*rows, strict=True)
     table: dict[str, NDArray[Any]] = {
         name: np.array(column, kind)
