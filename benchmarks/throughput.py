@@ -39,10 +39,10 @@ from torchvision import transforms
 from playmill import __version__, encoders, pipeline
 from playmill.config import RUNTIMES, PipelineConfig
 from playmill.dataset import open_dataset
-from playmill.extraction import hardware_name
 from playmill.frame_processor import FrameProcessor
 from playmill.frames import decode_chunk
 from playmill.plan import cut
+from playmill.processor import hardware_name
 from playmill.video_index import index_video
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from playmill.errors import UsageError
 from playmill.phrases import suggestion
+from playmill.processor import has_bf16
 
 Policy = Literal["following", "preceding", "nearest", "window", "line"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -29,6 +30,12 @@ COMPILED_KINDS = ("efficientnet_lite0", "timm", "torchvision")
 """First part of the names of encoders that OpenVINO runs unless told otherwise: a factory's
 module may do what cannot be compiled."""
 _OPENVINO = {("cpu", "fp32"), ("cpu", "bf16")}
+
+BEST_PRECISION: Literal["best"] = "best"
+"""`precision` value that means: the fastest whose features are as good. A configuration that is
+made has decided for one of PRECISIONS by what the machine is that it is made on."""
+_FAITHFUL_IN_BF16 = "efficientnet_lite0"
+"""The encoder whose bf16 is known to be as good (docs/decisions/precision.md)."""
 
 MAX_TIME_US = 2**62
 """Times and differences of times lie below this, so that their sums fit into 64 bits."""
@@ -59,8 +66,8 @@ class PipelineConfig:
     """Vision backbone by name (`encoders.py` lists the forms)."""
     weights_digest: str | None = None
     """sha256 of a weights file that replaces the encoder's own weights; None: its own."""
-    precision: Precision = "fp32"
-    """Arithmetic of the backbone."""
+    precision: Precision | Literal["best"] = BEST_PRECISION
+    """Arithmetic of the backbone; BEST_PRECISION becomes one of the others at once."""
     runtime: Runtime | None = None
     """What computes the backbone; None: what is fastest, `chosen_runtime`."""
     batch_size: int = 8
@@ -96,6 +103,8 @@ class PipelineConfig:
     """Gates on the alignment report (`alignment/gates.py`); what misses one is not published."""
 
     def __post_init__(self) -> None:
+        if self.precision == BEST_PRECISION:
+            object.__setattr__(self, "precision", self._best_precision())
         for name, allowed in (
             ("policy", (*POLICIES, LINE_POLICY, READER_POLICY)),
             ("precision", PRECISIONS),
@@ -130,6 +139,10 @@ class PipelineConfig:
             raise UsageError("policy 'window' needs a window; give --window-ms a number")
         if self.image_size is not None and min(self.image_size) < 1:
             raise UsageError(f"image_size is {self.image_size}; both sides must be at least 1")
+
+    def _best_precision(self) -> Precision:
+        fits = self.encoder == _FAITHFUL_IN_BF16 and self.device_class == "cpu"
+        return "bf16" if fits and self.runtime != "torch" and has_bf16() else "fp32"
 
     def extraction(self) -> dict[str, Any]:
         """Return what decides the features: the part of the configuration in every parts key."""

@@ -7,7 +7,6 @@ side by side, so that every core has work (`batches.py`); here their features be
 from __future__ import annotations
 
 import hashlib
-import platform
 import shutil
 import socket
 import time
@@ -40,6 +39,7 @@ from playmill.manifest import Manifest
 from playmill.parts import PartWriter
 from playmill.passes import Pass
 from playmill.plan import Chunk
+from playmill.processor import hardware_name
 from playmill.schema import frame_flag
 
 
@@ -184,14 +184,3 @@ class Extractor:
 def _digest(picture: NDArray[np.uint8] | None) -> str:
     """Return what tells a picture from others; "" for none."""
     return "" if picture is None else hashlib.blake2b(picture.tobytes(), digest_size=8).hexdigest()
-
-
-def hardware_name() -> str:
-    """Return the processor's name as the system gives it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

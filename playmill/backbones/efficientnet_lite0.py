@@ -10,20 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from playmill.backbones.openvino import load_openvino
+from playmill.backbones.openvino import Stretch, load_openvino
+from playmill.backbones.rounding import keeping_the_mean, mean_of_clamped
+
+if TYPE_CHECKING:
+    from openvino import Model
 
 INPUT_SIZE = (224, 224)
 """(height, width) of the pictures; the padding rule below holds for multiples of 32."""
 FEATURE_DIM = 1280
 NORM_EPS = 1e-3
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+EXACT_BLOCKS = 2
+"""Blocks at the beginning that stay in fp32 where the rest is computed in bf16: rounding them costs
+more than rounding all the others (docs/decisions/precision.md)."""
+MEAN_INPUT = tuple((value - 0.5) / 0.5 for value in (0.485, 0.456, 0.406))
+"""Average of each channel (R, G, B) of ImageNet's pictures, normalized as the network wants it."""
 
 # Source: "Higher accuracy on vision models with EfficientNet-Lite", TensorFlow blog, 2020.
 # (repeats, channels, stride of the first, expansion, kernel)
@@ -152,6 +161,12 @@ class FoldedConv(nn.Module):
         self.register_buffer("bias", (shift.double() - mean.double() * scale).float())
         self.stride, self.groups, self.relu6 = layer.stride, layer.groups, layer.relu6
         self.padding = (layer.shape[2] - 1) // 2
+        self.mean_output = shift.double()
+        """(O,) float64: average of each channel, as its batch norm makes it; no buffer: it is not
+        moved to devices."""
+        if layer.relu6:
+            deviation = gain.double().abs()
+            self.mean_output = mean_of_clamped(self.mean_output, deviation, low=0.0, high=6.0)
 
     def forward(self, x: Tensor) -> Tensor:
         y = functional.conv2d(
@@ -159,10 +174,19 @@ class FoldedConv(nn.Module):
         )
         return y.clamp_(0.0, 6.0) if self.relu6 else y
 
-    def draw(self, node: Any) -> Any:
-        """Return the layer as a node of OpenVINO's graph, fed by `node`."""
+    def draw(self, node: Any, rounded_for: Tensor | None = None) -> Any:
+        """Return the layer as a node of OpenVINO's graph, fed by `node`.
+
+        Args:
+            rounded_for: (I,) float64, average of each channel of the input: kernel and bias are
+                rounded to bfloat16 for it. None: they are left as they are.
+        """
         opset = load_openvino().opset13
-        kernel = self.weight.flip(2, 3).numpy()
+        weight, bias = self.weight, self.bias
+        if rounded_for is not None:
+            own = (1, -1, 1, 1) if self.groups == 1 else (-1, 1, 1, 1)
+            weight, bias = keeping_the_mean(weight, bias, rounded_for.reshape(own))
+        kernel = weight.flip(2, 3).numpy()
         ones, none = [1, 1], [0, 0]
         stride = [self.stride] * 2
         if self.groups == 1:
@@ -170,7 +194,7 @@ class FoldedConv(nn.Module):
         else:  # depthwise; OpenVINO's filters have a dimension for the groups
             kernel = kernel.reshape(self.groups, -1, *kernel.shape[1:])
             y = opset.group_convolution(node, kernel, stride, none, none, ones, "same_upper")
-        y = opset.add(y, self.bias.numpy().reshape(1, -1, 1, 1))
+        y = opset.add(y, bias.numpy().reshape(1, -1, 1, 1))
         return opset.clamp(y, 0.0, 6.0) if self.relu6 else y
 
 
@@ -186,11 +210,17 @@ class FoldedBlock(nn.Module):
         y: Tensor = self.layers(x)
         return y.add_(x) if self.skip else y
 
-    def draw(self, node: Any) -> Any:
-        """Return the block as a node of OpenVINO's graph, fed by `node`."""
-        y = node
+    def mean_output(self, mean: Tensor) -> Tensor:
+        """Return the average of each channel of the output, (O,), for that of the input, (I,)."""
+        own: Tensor = self.layers[-1].mean_output  # type: ignore[assignment]
+        return own + mean if self.skip else own
+
+    def draw(self, node: Any, rounded_for: Tensor | None = None) -> Any:
+        """Return the block as a node of OpenVINO's graph, fed by `node`; see FoldedConv.draw."""
+        y, mean = node, rounded_for
         for layer in self.layers:
-            y = layer.draw(y)  # type: ignore[operator]
+            y = layer.draw(y, mean)  # type: ignore[operator]
+            mean = None if mean is None else layer.mean_output  # type: ignore[assignment]
         return load_openvino().opset13.add(y, node) if self.skip else y
 
 
@@ -212,15 +242,34 @@ class EfficientNetLite0(nn.Module):
         features: Tensor = self.blocks(turned).mean((2, 3))
         return features
 
-    def openvino_model(self, shape: Sequence[int]) -> Any:
-        """Return the network as OpenVINO's graph, (B, 3, h, w) float32 to (B, 1280).
+    def openvino_stretches(self, shape: Sequence[int], precision: str) -> list[Stretch]:
+        """Return the network as OpenVINO's graphs in a row, (B, 3, h, w) float32 to (B, 1280).
 
         Padding like TensorFlow's is something it knows, so nothing is turned.
+
+        Args:
+            precision: "fp32": one graph; "bf16": one for the blocks that stay in fp32, and one for
+                the rest, its weights rounded.
         """
-        opset = load_openvino().opset13
-        pictures = opset.parameter(shape, np.float32)
-        node = pictures
-        for block in self.blocks:
-            node = block.draw(node)  # type: ignore[operator]
-        features = opset.reduce_mean(node, np.array([2, 3]), keep_dims=False)
-        return load_openvino().Model([features], [pictures], "efficientnet_lite0")
+        if precision == "fp32":
+            return [Stretch(self._drawn(shape, 0, len(self.blocks)), precision)]
+        head = self._drawn(shape, 0, EXACT_BLOCKS)
+        between = list(head.output(0).shape)
+        tail = self._drawn(between, EXACT_BLOCKS, len(self.blocks), rounded=True)
+        return [Stretch(head, "fp32"), Stretch(tail, precision)]
+
+    def _drawn(
+        self, shape: Sequence[int], first: int, stop: int, *, rounded: bool = False
+    ) -> Model:
+        """Draw the blocks first..stop, with the mean over the picture if the last is among them."""
+        openvino = load_openvino()
+        node = parameter = openvino.opset13.parameter(shape, np.float32)
+        mean = torch.tensor(MEAN_INPUT, dtype=torch.float64)
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, FoldedBlock)
+            if first <= index < stop:
+                node = block.draw(node, mean if rounded else None)
+            mean = block.mean_output(mean)
+        if stop == len(self.blocks):
+            node = openvino.opset13.reduce_mean(node, np.array([2, 3]), keep_dims=False)
+        return openvino.Model([node], [parameter], f"efficientnet_lite0, blocks {first} to {stop}")

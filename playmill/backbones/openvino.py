@@ -10,12 +10,15 @@ import queue
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.errors import EncoderError
+from playmill.errors import EncoderError, EncoderUnavailable
+from playmill.processor import has_bf16
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, InferRequest, Model
@@ -36,6 +39,16 @@ def load_openvino() -> Any:
     return openvino
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a backbone, from one point of it to another, and the arithmetic it needs."""
+
+    model: Model
+    """One input, one output, both float32; pictures and what becomes of them are (B, C, h, w)."""
+    precision: str
+    """"fp32" or "bf16"."""
+
+
 class OpenVinoBackbone:
     """Pictures to features; several passes may run at once, one thread each.
 
@@ -46,47 +59,69 @@ class OpenVinoBackbone:
         num_passes: passes that may run at once.
     Raises:
         EncoderError: OpenVINO cannot take the module over, or computes something else.
+        EncoderUnavailable: this processor has no bf16; OpenVINO would compute fp32 in its place.
     """
 
     def __init__(
         self, encoder: Encoder, *, batch_size: int, precision: str, num_passes: int
     ) -> None:
-        self._name = encoder.spec.name
+        if precision == "bf16" and not has_bf16():
+            raise EncoderUnavailable(
+                encoder.spec.name,
+                "this processor does not compute in bf16",
+                "Give --precision fp32, or leave it to machines whose processors do.",
+            )
         shape = (batch_size, 3, *encoder.spec.input_size)
-        model = _with_preprocessing(
-            _converted(encoder.module, shape, name=self._name),
-            mean=encoder.spec.mean,
-            std=encoder.spec.std,
-        )
-        compiled = _compiled(model, precision=precision, num_passes=num_passes)
-        self._requests: queue.SimpleQueue[InferRequest] = queue.SimpleQueue()
+        stretches = _converted(encoder.module, shape, precision, name=encoder.spec.name)
+        compiled = [
+            _compiled(
+                _joinable(
+                    stretch.model,
+                    normalization=None if number else (encoder.spec.mean, encoder.spec.std),
+                    is_last=number == len(stretches) - 1,
+                ),
+                precision=stretch.precision,
+                num_passes=num_passes,
+            )
+            for number, stretch in enumerate(stretches)
+        ]
+        self._chains: queue.SimpleQueue[list[InferRequest]] = queue.SimpleQueue()
         for _ in range(num_passes):
-            self._requests.put(compiled.create_infer_request())
+            chain = [one.create_infer_request() for one in compiled]
+            for before, after in pairwise(chain):
+                after.set_input_tensor(before.get_output_tensor(0))
+            self._chains.put(chain)
 
     def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (B, D) features of (B, h, w, 3) uint8 RGB pictures, B the batch size."""
-        request = self._requests.get()
+        first, *others = chain = self._chains.get()
         try:
-            request.infer([pictures], share_inputs=True)
-            features: NDArray[np.float32] = np.array(request.get_output_tensor(0).data, np.float32)
+            first.infer([pictures], share_inputs=True)
+            for request in others:
+                request.infer()
+            found = chain[-1].get_output_tensor(0).data
+            features: NDArray[np.float32] = np.array(found, np.float32)
         finally:
-            self._requests.put(request)
+            self._chains.put(chain)
         return features.reshape(len(pictures), -1)
 
 
-def _converted(module: nn.Module, shape: tuple[int, ...], *, name: str) -> Model:
-    """Return the module as OpenVINO's graph, its input float32 of `shape`."""
-    own = getattr(module, "openvino_model", None)
+def _converted(
+    module: nn.Module, shape: tuple[int, ...], precision: str, *, name: str
+) -> list[Stretch]:
+    """Return the module as OpenVINO's graphs in a row, the first one's input float32 of `shape`."""
+    own = getattr(module, "openvino_stretches", None)
     if own is not None:  # drawn in a blink; following a module's calls takes seconds
-        model: Model = own(shape)
-        return model
+        stretches: list[Stretch] = own(shape, precision)
+        return stretches
     import torch
 
     openvino = load_openvino()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # each library of the other's ways
-            return openvino.convert_model(torch.export.export(module, (torch.zeros(shape),)))
+            exported = torch.export.export(module, (torch.zeros(shape),))
+            return [Stretch(openvino.convert_model(exported), precision)]
     except Exception as error:  # two compilers, anyone's code: anything may happen
         what = str(error).partition("\n")[0]
         raise EncoderError(
@@ -96,17 +131,38 @@ def _converted(module: nn.Module, shape: tuple[int, ...], *, name: str) -> Model
         ) from error
 
 
-def _with_preprocessing(model: Model, *, mean: Sequence[float], std: Sequence[float]) -> Model:
-    """Let the graph begin with the pictures' bytes: (B, h, w, 3) uint8, normalized inside."""
+def _joinable(
+    model: Model,
+    *,
+    normalization: tuple[Sequence[float], Sequence[float]] | None,
+    is_last: bool,
+) -> Model:
+    """Fit a stretch to what comes before and after it.
+
+    The first one begins with the pictures' bytes, (B, h, w, 3) uint8, normalized inside; the last
+    one ends with float32. What is handed over between two is bfloat16, as (B, h, w, C): that is
+    how convolutions want it.
+
+    Args:
+        normalization: mean and std of each channel, for the first stretch.
+        is_last: whether it gives the features.
+    """
     openvino = load_openvino()
     Layout, Type = openvino.Layout, openvino.Type
     steps: Any = openvino.preprocess.PrePostProcessor(model)
-    steps.input().tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
     steps.input().model().set_layout(Layout("NCHW"))
-    steps.input().preprocess().convert_element_type(Type.f32).mean(
-        [255 * value for value in mean]
-    ).scale([255 * value for value in std])
-    steps.output().tensor().set_element_type(Type.f32)
+    steps.input().tensor().set_layout(Layout("NHWC"))
+    if normalization is None:
+        steps.input().tensor().set_element_type(Type.bf16)
+    else:
+        mean, std = ([255 * value for value in values] for values in normalization)
+        steps.input().tensor().set_element_type(Type.u8)
+        steps.input().preprocess().convert_element_type(Type.f32).mean(mean).scale(std)
+    if is_last:
+        steps.output().tensor().set_element_type(Type.f32)
+    else:
+        steps.output().model().set_layout(Layout("NCHW"))
+        steps.output().tensor().set_element_type(Type.bf16).set_layout(Layout("NHWC"))
     built: Model = steps.build()
     return built
 

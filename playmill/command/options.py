@@ -15,6 +15,7 @@ import typer
 
 from playmill.alignment.gates import parse_gate
 from playmill.config import (
+    BEST_PRECISION,
     DEVICE_CLASSES,
     POLICIES,
     PRECISIONS,
@@ -148,8 +149,12 @@ def read_options(
         typer.Option(help="JSON file {input name: meaning in the game}, beside session.json's."),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help=f"Arithmetic of the backbone: {', '.join(PRECISIONS)}.")
-    ] = "fp32",
+        str | None,
+        typer.Option(
+            help=f"Arithmetic of the backbone: {', '.join(PRECISIONS)}.",
+            show_default="fp32; the default encoder bf16 where the processor has it",
+        ),
+    ] = None,
     runtime: Annotated[
         str | None,
         typer.Option(
@@ -171,7 +176,7 @@ def read_options(
     device_class = resolve_device(device)
     config = PipelineConfig(
         encoder=encoder,
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision or BEST_PRECISION,  # type: ignore[arg-type]
         runtime=runtime,  # type: ignore[arg-type]
         batch_size=batch_size or BATCH_SIZES[device_class],
         chunk_frames=chunk_frames,

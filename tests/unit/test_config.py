@@ -14,7 +14,7 @@ from playmill.errors import UsageError
 OTHER: dict[str, Any] = {
     "encoder": "mean_pixel",
     "weights_digest": "0" * 64,
-    "precision": "bf16",
+    "precision": "fp16",
     "runtime": "torch",
     "batch_size": 3,
     "num_threads": 1,
@@ -147,3 +147,24 @@ def test_digests_keep_the_borders_between_parts() -> None:
 
 def test_a_name_that_is_no_unicode_has_a_digest() -> None:
     assert len(digest_of("video-\udcff.mp4")) == 64
+
+
+@pytest.mark.parametrize(
+    ("has_bf16", "values", "precision"),
+    [
+        (True, {}, "bf16"),
+        (False, {}, "fp32"),
+        (True, {"precision": "fp32"}, "fp32"),
+        (True, {"encoder": "timm:resnet18"}, "fp32"),
+        (True, {"runtime": "torch"}, "fp32"),
+        (True, {"device_class": "cuda"}, "fp32"),
+    ],
+)
+def test_the_default_precision_is_decided_once(
+    has_bf16: bool, values: dict[str, Any], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("playmill.config.has_bf16", lambda: has_bf16)
+    config = PipelineConfig(**values)
+    assert config.precision == precision
+    monkeypatch.setattr("playmill.config.has_bf16", lambda: not has_bf16)
+    assert PipelineConfig.from_json(config.to_json()) == config

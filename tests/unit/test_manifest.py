@@ -35,7 +35,7 @@ FEATURES: dict[str, dict[str, Any]] = {
     "preprocessing": {"preprocessing": "other"},
     "encoder": {"config": PipelineConfig(window_us=100_000, encoder="mean_pixel")},
     "weights file": {"config": PipelineConfig(window_us=100_000, weights_digest="0" * 64)},
-    "precision": {"config": PipelineConfig(window_us=100_000, precision="bf16")},
+    "precision": {"config": PipelineConfig(window_us=100_000, precision="fp16")},
     "runtime": {"config": PipelineConfig(window_us=100_000, runtime="torch")},
     "batch": {"config": PipelineConfig(window_us=100_000, batch_size=3)},
     "device": {"config": PipelineConfig(window_us=100_000, device_class="cuda")},

@@ -16,8 +16,9 @@ from playmill import encoders
 from playmill.backbones.openvino import OpenVinoBackbone
 from playmill.config import PipelineConfig
 from playmill.encoders import Encoder
-from playmill.errors import EncoderError
+from playmill.errors import EncoderError, EncoderUnavailable
 from playmill.frame_processor import FrameProcessor
+from playmill.processor import has_bf16
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -92,11 +93,39 @@ def test_short_batches_and_passes_side_by_side_change_no_bit(lite0: Encoder) -> 
     np.testing.assert_array_equal(features[1].extract(pictures[:1]), whole[:1])
 
 
-def test_bf16_is_near(lite0: Encoder) -> None:
+def picture(seed: int) -> NDArray[np.uint8]:
+    """Return a picture with wide fields and fine structure, (1, 224, 224, 3)."""
+    generator = np.random.default_rng(seed)
+    layers = [
+        generator.normal(0, 25, (size, size, 3)).repeat(224 // size, 0).repeat(224 // size, 1)
+        for size in (2, 4, 7, 14, 28, 56, 112, 224)
+    ]
+    return np.clip(np.sum(layers, axis=0) + 110, 0, 255).astype(np.uint8)[None]
+
+
+@pytest.mark.skipif(not has_bf16(), reason="the processor has no bf16")
+def test_bf16_is_as_good_as_what_rounds_pictures(lite0: Encoder) -> None:
+    exact, near = (
+        FrameProcessor.of_run(
+            lite0, PipelineConfig(batch_size=1, precision=precision, num_threads=1)
+        )
+        for precision in ("fp32", "bf16")
+    )
+    assert near.precision == "bf16"
+    for seed in range(4):
+        one, other = exact.extract(picture(seed)).ravel(), near.extract(picture(seed)).ravel()
+        assert not np.array_equal(one, other)
+        one, other = one.astype(np.float64), other.astype(np.float64)
+        assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) > 0.9995
+
+
+def test_a_processor_without_bf16_is_not_taken_for_one_that_has_it(
+    lite0: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("playmill.backbones.openvino.has_bf16", lambda: False)
     config = PipelineConfig(batch_size=1, precision="bf16", num_threads=1)
-    processor = FrameProcessor.of_run(lite0, config)
-    assert processor.precision == "bf16"
-    assert processor.extract(noise(1, (224, 224))).shape == (1, 1280)
+    with pytest.raises(EncoderUnavailable, match=r"does not compute in bf16.*--precision fp32"):
+        FrameProcessor.of_run(lite0, config)
 
 
 @pytest.mark.parametrize(
