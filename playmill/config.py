@@ -75,7 +75,7 @@ class PipelineConfig:
     num_threads: int = 2
     """Cores that one extracting process uses of a CPU: each computes batches of its own, so that
     no feature depends on their number."""
-    chunk_frames: int = 512
+    chunk_frames: int = 1024
     """Target length of a chunk, in frames; chunks hold whole GOPs, so they are about as long."""
     device_class: DeviceClass = "cpu"
     """Kind of device that computes the features."""

@@ -33,6 +33,9 @@ MAX_MS = 10**9
 
 BATCH_SIZES: dict[DeviceClass, int] = {"cpu": 8, "cuda": 64}
 """Frames in one pass unless asked otherwise: the fastest that was measured, a guess for CUDA."""
+CHUNK_FRAMES: dict[DeviceClass, int] = {"cpu": 1024, "cuda": 4096}
+"""Frames in one task unless asked otherwise: some seconds of work, beside which the beginning and the
+end of a task, when the backbone waits, are little; and no more than may be lost with a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,10 @@ def read_options(
         int | None,
         typer.Option(min=1, help="Frames in one pass.", show_default="8, on a GPU 64"),
     ] = None,
-    chunk_frames: Annotated[int, typer.Option(min=1, help="Frames in one task, about.")] = 512,
+    chunk_frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames in one task, about.", show_default="1024, on a GPU 4096"),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> Wanted:
     """Check the options; raise UsageError before anything starts."""
@@ -179,7 +185,7 @@ def read_options(
         precision=precision or BEST_PRECISION,  # type: ignore[arg-type]
         runtime=runtime,  # type: ignore[arg-type]
         batch_size=batch_size or BATCH_SIZES[device_class],
-        chunk_frames=chunk_frames,
+        chunk_frames=chunk_frames or CHUNK_FRAMES[device_class],
         device_class=device_class,
         image_size=None if images is None else parse_images(images),
         policy=policy,  # type: ignore[arg-type]

@@ -45,14 +45,18 @@ if TYPE_CHECKING:
     from playmill.plan import Chunk
     from playmill.video_index import VideoIndex
 
-NUM_SLOTS = 4
-"""Pictures that may wait between the processes; the bound of the memory they take."""
+NUM_SLOTS = 8
+"""Frames that may wait between the processes; the bound of the memory they take."""
+SENT_AT_ONCE = 4
+"""Frames to a message: each one wakes the other process, which costs more than what it says."""
 SIGN_OF_LIFE_S = 0.5
 """How often a child at work says so."""
 START_S = 120.0
 """How long a child may take until it answers at all; a busy machine is slow to start one."""
 _Places: TypeAlias = "list[tuple[int, tuple[int, ...]]]"
 """Of each picture of a frame: offset in its slot, and shape."""
+_Stored: TypeAlias = "tuple[int, _Places, dict[str, Any]]"
+"""A frame in shared memory: slot, its pictures' places there, and the rest of `Frame`."""
 _LAST_WORDS_BYTES = 2000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 _KEPT_BYTES = 32 << 20  # the most that glibc takes; a 4K picture has 25 MB
@@ -133,17 +137,19 @@ class DecodeProcess:
         place = f"chunk {chunk.id}, before its first frame"
         try:
             while True:
-                message = self._next(source, place, call)
-                if message[0] is None:
+                sent, slot_bytes = self._next(source, place, call)
+                if not sent:
                     return
-                slot, slot_bytes, places, pts, glance, repaired, damaged = message
                 assert self._child is not None  # else _next has raised
-                images = self._child.take(slot, slot_bytes, places)
-                self._send("release", call, slot)
-                place = f"chunk {chunk.id}, after pts {pts}"
-                yield Frame(
-                    pts=pts, images=images, glance=glance, repaired=repaired, damaged=damaged
-                )
+                frames = [
+                    Frame(images=self._child.take(slot, slot_bytes, places), **rest)
+                    for slot, places, rest in sent
+                ]
+                self._send("release", call, [slot for slot, *_ in sent])
+                place = f"chunk {chunk.id}, after pts {frames[-1].pts}"
+                for frame in frames:
+                    self._check_current(call)
+                    yield frame
         finally:
             if call == self._call:
                 self._call += 1
@@ -170,8 +176,9 @@ class DecodeProcess:
 
     def _next(self, source: Path, place: str, call: int | None = None) -> tuple[Any, ...]:
         """Wait for the next answer to the running call; raise what the child raised."""
-        if (call is not None and call != self._call) or self._child is None:
-            raise RuntimeError("this iterator has ended: another call of its DecodeProcess began")
+        if call is not None:
+            self._check_current(call)
+        assert self._child is not None  # _begin made it
         while True:
             try:
                 patience_s = self._stall_s if self._child.ready else max(START_S, self._stall_s)
@@ -186,6 +193,10 @@ class DecodeProcess:
             if kind == "error":
                 raise payload[0]
             return tuple(payload)
+
+    def _check_current(self, call: int) -> None:
+        if call != self._call or self._child is None:
+            raise RuntimeError("this iterator has ended: another call of its DecodeProcess began")
 
     def _died(self, source: Path, place: str, how: str | None) -> DecoderDied:
         assert self._child is not None  # only called while waiting for it
@@ -276,6 +287,7 @@ class _Server:
         self._memory: mmap.mmap | None = None
         self._slot_bytes = 0
         self._free: list[int] = []
+        self._unsent: list[_Stored] = []
         self._call = 0
         self._backlog: list[tuple[Any, ...]] = []
         self._spoke = 0.0
@@ -324,22 +336,27 @@ class _Server:
             num_threads=num_threads,
             on_progress=self._alive,
         )
-        for frame in frames:
-            places, num_bytes = _laid_out(frame.images)
-            slot = self._free_slot(num_bytes)
-            self._store(frame.images, slot, places)
-            self._answer(
-                slot,
-                self._slot_bytes,
-                places,
-                frame.pts,
-                frame.glance,
-                frame.repaired,
-                frame.damaged,
-            )
+        self._unsent = []
+        try:
+            for frame in frames:
+                places, num_bytes = _laid_out(frame.images)
+                slot = self._free_slot(num_bytes)
+                self._store(frame.images, slot, places)
+                names = ("pts", "glance", "repaired", "damaged")
+                rest = {name: getattr(frame, name) for name in names}
+                self._unsent.append((slot, places, rest))
+                if len(self._unsent) == SENT_AT_ONCE:
+                    self._send_stored()
+        finally:
+            self._send_stored()  # an error comes after the frames before it
         # The picture whose orientation was looked up is held by nothing but its own side data.
         gc.collect(1)
-        self._answer(None)
+        self._answer((), 0)
+
+    def _send_stored(self) -> None:
+        if self._unsent:
+            self._answer(self._unsent, self._slot_bytes)
+            self._unsent = []
 
     def _answer(self, *payload: Any) -> None:
         self._connection.send(("answer", self._call, *payload))
@@ -353,12 +370,12 @@ class _Server:
             self._connection.send(("alive", self._call))
 
     def _read(self) -> None:
-        """Read one message: a slot that is free again, or the end of the running call."""
+        """Read one message: slots that are free again, or the end of the running call."""
         message = self._connection.recv()
         kind, call = message[:2]
         if kind == "release":
             if call == self._call:
-                self._free.append(message[2])
+                self._free.extend(message[2])
         elif kind != "stop":
             self._backlog.append(message)
             raise _Stopped
@@ -368,6 +385,8 @@ class _Server:
     def _free_slot(self, num_bytes: int) -> int:
         """Return the number of a slot of at least `num_bytes`, waiting for one that is free."""
         whole = NUM_SLOTS if num_bytes > self._slot_bytes else 1
+        if len(self._free) < whole:
+            self._send_stored()  # none comes back that was not sent
         while len(self._free) < whole or self._connection.poll():
             self._read()
         if self._memory is None or num_bytes > self._slot_bytes:
