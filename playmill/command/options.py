@@ -34,8 +34,8 @@ MAX_MS = 10**9
 BATCH_SIZES: dict[DeviceClass, int] = {"cpu": 8, "cuda": 64}
 """Frames in one pass unless asked otherwise: the fastest that was measured, a guess for CUDA."""
 CHUNK_FRAMES: dict[DeviceClass, int] = {"cpu": 1024, "cuda": 4096}
-"""Frames in one task unless asked otherwise: some seconds of work, beside which the beginning and the
-end of a task, when the backbone waits, are little; and no more than may be lost with a worker."""
+"""Frames in one task unless asked otherwise: some seconds of work, beside which a task's beginning
+and end, when the backbone waits, are little; and no more than may be lost with a worker."""
 
 
 @dataclass(frozen=True, slots=True)
