@@ -29,6 +29,7 @@ from benchmarks import (
     synchronizing,
 )
 from benchmarks.table import Row, print_table
+from playmill.processor import hardware_name
 
 PACKAGES = ("numpy", "h5py", "zarr", "av", "torch")
 
@@ -52,7 +53,7 @@ def main() -> None:
         "host": lambda: host.measure(host.RECORDING),
         "peers": lambda: peers.measure(peers.VIDEO),
     }
-    print(f"{processor_name()}, {os.cpu_count()} cores, Python {platform.python_version()},")
+    print(f"{hardware_name()}, {os.cpu_count()} cores, Python {platform.python_version()},")
     print(", ".join(f"{name} {version(name)}" for name in PACKAGES) + ";")
     print(f"{time.strftime('%Y-%m-%d')}, load average at the start {os.getloadavg()[0]:.1f}\n")
     print_table(row for name, measure in suite.items() for row in _timed(name, measure))
@@ -63,16 +64,6 @@ def _timed(name: str, measure: Callable[[], list[Row]]) -> list[Row]:
     rows = measure()
     print(f"  {name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     return rows
-
-
-def processor_name() -> str:
-    """Return the processor's name, as Linux gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

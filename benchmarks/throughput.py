@@ -37,7 +37,7 @@ import torch
 from torchvision import transforms
 
 from playmill import __version__, encoders, pipeline
-from playmill.config import RUNTIMES, PipelineConfig
+from playmill.config import BEST_PRECISION, PRECISIONS, RUNTIMES, PipelineConfig
 from playmill.dataset import open_dataset
 from playmill.frame_processor import FrameProcessor
 from playmill.frames import decode_chunk
@@ -192,7 +192,7 @@ def pipeline_run(recording: Path, config: PipelineConfig, folder: Path) -> Measu
 def mill_run(recording: Path, config: PipelineConfig, folder: Path, *, workers: int) -> Measured:
     """The mill, from the command to its end: start-up of Redis and workers included."""
     options = ["--chunk-frames", config.chunk_frames, "--batch-size", config.batch_size]
-    options += ["--runtime", config.chosen_runtime]
+    options += ["--runtime", config.chosen_runtime, "--precision", config.precision]
     command = ["run", recording, "--datasets", folder, "--json", "--workers", workers, *options]
     with stopwatch() as stop:
         result = subprocess.run(
@@ -236,14 +236,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="how much of it")
     parser.add_argument("--short-seconds", type=float, default=5.0, help="to tell start-up apart")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, nargs="*", default=[1])
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--batch-size", type=int, default=PipelineConfig().batch_size)
     parser.add_argument("--runtime", choices=RUNTIMES, help="what computes the backbone")
+    parser.add_argument("--precision", choices=PRECISIONS, default=BEST_PRECISION)
     arguments = parser.parse_args()
-    config = PipelineConfig(batch_size=arguments.batch_size, runtime=arguments.runtime)
+    config = PipelineConfig(
+        batch_size=arguments.batch_size,
+        runtime=arguments.runtime,
+        precision=arguments.precision,
+    )
     print(f"playmill {__version__}, {hardware_name()}, {os.cpu_count()} cores,")
     print(f"torch {torch.__version__}, {arguments.recording.name}, {arguments.seconds:.0f} s,")
-    print(f"{config.chosen_runtime}, batch {config.batch_size}, {config.num_passes} passes\n")
+    print(f"{config.chosen_runtime}, {config.precision}, batch {config.batch_size},", end=" ")
+    print(f"{config.num_passes} passes\n")
     with tempfile.TemporaryDirectory(prefix="playmill-bench-") as scratch:
         folder = Path(scratch)
         recording = trimmed(arguments.recording, folder, arguments.seconds)
