@@ -7,6 +7,14 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+NOTE = "note: "
+"""How a warning begins that asks nothing of anybody."""
+
+
+def labelled(warning: str) -> str:
+    """Write a warning of a dataset as a line for people, which says how much it matters."""
+    return warning if warning.startswith(NOTE) else f"warning: {warning}"
+
 
 def plural(number: int, noun: str, nouns: str | None = None) -> str:
     """Return "1 frame", "2,000 frames"; `nouns` where it takes more than an s."""

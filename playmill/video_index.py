@@ -26,7 +26,7 @@ from playmill.decoding.missing_pts import NO_TIME, repair_pts
 from playmill.decoding.source_file import READ_BYTES, SourceFile
 from playmill.errors import CorruptVideo, MissingStream, SourceChanged
 from playmill.inputs import VideoTimes
-from playmill.phrases import plural
+from playmill.phrases import NOTE, plural
 
 STILL_NAME = re.compile(r"([0-9]{1,18})\.(png|jpg|jpeg|npy)", re.IGNORECASE | re.ASCII)
 """Name of a still picture: its time in microseconds, or its index."""
@@ -273,7 +273,8 @@ def _read_packets(
         raise corrupt(source, "", "a video stream without a picture")
     if mismarked:
         warnings.append(
-            f"decoding cannot start at {plural(mismarked, 'packet')} marked as a keyframe"
+            f"{NOTE}decoding cannot start at {plural(mismarked, 'packet')} marked as a keyframe;"
+            " it starts before them"
         )
     if damaged:
         warnings.append(f"{plural(damaged, 'packet')} marked as damaged; the file may be cut off")

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from playmill import failpoints
-from playmill.command.options import BATCH_SIZES, resolve_device
+from playmill.command.options import SIZES, resolve_device
 from playmill.config import PipelineConfig
 from playmill.encoders import check_name
 from playmill.errors import UsageError
@@ -164,5 +164,5 @@ def read_config(chosen: Settings, store: Store) -> PipelineConfig:
 
 
 def _config(values: dict[str, object]) -> PipelineConfig:
-    size = BATCH_SIZES["cuda" if values["device_class"] == "cuda" else "cpu"]
-    return PipelineConfig.from_json({"batch_size": size} | values)
+    sizes = SIZES["cuda" if values["device_class"] == "cuda" else "cpu"]
+    return PipelineConfig.from_json(sizes | values)

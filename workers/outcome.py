@@ -6,6 +6,8 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +15,7 @@ from rich.text import Text
 
 from playmill.errors import JobUnreadable
 from playmill.jobs import OPEN_STATES, state_of
-from playmill.phrases import plural, shown_path
+from playmill.phrases import labelled, plural, shown_path
 from playmill.recording.lone_logs import LoneLog
 from playmill.store import Store
 from tasks import broker
@@ -143,7 +145,7 @@ def print_outline(
                 yield row
 
     print_rows(worth_a_line(), console, ids=ids, there=there)
-    if states.total() > most:
+    if states.total() > 1:
         counts = ", ".join(f"{n} {state or UNREADABLE}" for state, n in states.most_common())
         console.print(f"{states.total():,} in all: {counts}", highlight=False)
     return states
@@ -172,6 +174,19 @@ def print_rows(
             line.append(f": {row['skipped']}")
         # Never folded: a path must be there to be copied.
         console.print(line, soft_wrap=True, highlight=False)
-        notes = [("error", row["error"])] if row["error"] else []
-        for kind, text in [*notes, *(("warning", warning) for warning in row["warnings"])]:
-            console.print(f"  {kind}: {text}", markup=False, highlight=False, soft_wrap=True)
+        for text in _notes(row):
+            console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _notes(row: Row) -> Iterator[str]:
+    """Yield the lines beneath a row: files as seen from the recording, and the dataset's name."""
+    recording = Path(row["recording"] or "")
+    if row["error"]:
+        # Where the recording is a file, its folder is what it shares with the log beside it.
+        folder = recording.parent if recording.suffix and not recording.is_dir() else recording
+        yield f"error: {row['error'].replace(f'{folder}/', '')}"
+    for warning in row["warnings"]:
+        text = labelled(warning)
+        if row["dataset"]:
+            text = text.replace("resync FILE", f"resync {quote(shown_path(row['dataset']))}")
+        yield text

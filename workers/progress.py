@@ -16,6 +16,8 @@ from playmill.phrases import plural, time_left
 
 MAX_BARS = 12
 """Recordings shown at a time; a backlog is shown by its sum."""
+SUM_S = 60.0
+"""How often the sum is said where no bar shows it."""
 
 
 def names_of(paths: Mapping[str, str]) -> dict[str, str]:
@@ -65,6 +67,7 @@ class ProgressView:
         self._counted, self._counted_at, self._rate = 0, 0.0, 0.0
         self._bars: dict[str, TaskID] = {}
         self._said: set[str] = set()
+        self._summed_at = time.monotonic()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -107,10 +110,13 @@ class ProgressView:
             completed=sum(done for done, _ in self._frames.values()),
             detail=self.detail(),
         )
+        if not self._console.is_terminal and time.monotonic() - self._summed_at >= SUM_S:
+            self._summed_at = time.monotonic()
+            self._print(self.detail())
 
     def say(self, line: str) -> None:
         """Show a line for people above the progress."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._print(line)
 
     def hint(self, lines: Iterable[str]) -> None:
         """Show what keeps jobs from going on, each line once."""
@@ -119,7 +125,12 @@ class ProgressView:
             what = line.partition(": ")[2]
             if what not in self._said:
                 self._said.add(what)
-                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+                self._print(line)
+
+    def _print(self, line: str) -> None:
+        """Print a line, with the time where it goes to a file that may be read much later."""
+        stamp = "" if self._console.is_terminal else time.strftime("%H:%M:%S ")
+        self._console.print(stamp + line, markup=False, highlight=False, soft_wrap=True)
 
     def detail(self) -> str:
         """Return the line under the sum: ended recordings, frames/s, time left."""
@@ -146,12 +157,12 @@ class ProgressView:
             self._rate = done / max(now - self._started, 1e-9)
 
     def _tell(self, facts: JobFacts, state: State) -> None:
-        if self._console.is_terminal and state in OPEN_STATES:
+        if state == "queued" or (self._console.is_terminal and state in OPEN_STATES):
             return
         text = f"{self._names[facts.job_id]}: {state}"
         if facts.failed is not None and self._with_reasons:
             text += f": {facts.failed}"
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._print(text)
 
     def _draw(self, facts: JobFacts, state: State) -> None:
         bar = self._bars.get(facts.job_id)

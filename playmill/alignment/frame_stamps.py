@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from playmill.alignment.clock_fit import ClockFit, fit_clock, time_pair
 from playmill.alignment.spread import median_us, spread_ms
+from playmill.phrases import NOTE
 
 LATE_SHARE, LATE_VOTES = 0.8, 3
 """So much of the votes' weight, and at least so many votes, must say the same."""
@@ -47,9 +48,9 @@ class StampCheck:
             return None
         if self.late:
             return (
-                "the recorder's frame stamps are one frame late: stamp i goes with pts i+1"
+                f"{NOTE}the recorder's frame stamps are one frame late: stamp i goes with pts i+1"
                 f" ({_spread(self.next_ms)} ms off; with pts i {_spread(self.own_ms)} ms off);"
-                " this is allowed for, nothing is to be done"
+                " this is allowed for"
             )
         return (
             "the frames are too even to tell whether their stamps are one frame late: the anchor"

@@ -10,7 +10,7 @@ import numpy as np
 from playmill import schema
 from playmill.dataset import Dataset, open_dataset
 from playmill.errors import DatasetError
-from playmill.phrases import plural, shown_path
+from playmill.phrases import labelled, plural, shown_path
 
 MAX_NAMES = 12
 """Keys and buttons that `describe` lists, the most pressed first."""
@@ -159,7 +159,7 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("video", _video_line(video)),
         ("made by", f"playmill {about['provenance'].get('playmill', 'of unknown version')}"),
         ("key", about["dataset_key"]),
-        *(("warning", warning) for warning in about["warnings"][:MAX_WARNINGS]),
+        *(labelled(warning).partition(": ")[::2] for warning in about["warnings"][:MAX_WARNINGS]),
     ]
     if len(about["warnings"]) > MAX_WARNINGS:
         lines.append(("warning", f"... and {len(about['warnings']) - MAX_WARNINGS} more"))

@@ -31,11 +31,13 @@ from playmill.inputs import reader_for
 MAX_MS = 10**9
 """Largest time that an option takes: twelve days, more than any recording lasts."""
 
-BATCH_SIZES: dict[DeviceClass, int] = {"cpu": 8, "cuda": 64}
-"""Frames in one pass unless asked otherwise: the fastest that was measured, a guess for CUDA."""
-CHUNK_FRAMES: dict[DeviceClass, int] = {"cpu": 1024, "cuda": 4096}
-"""Frames in one task unless asked otherwise: some seconds of work, beside which a task's beginning
-and end, when the backbone waits, are little; and no more than may be lost with a worker."""
+SIZES: dict[str, dict[str, int]] = {
+    "cpu": {"batch_size": 8, "chunk_frames": 1024},
+    "cuda": {"batch_size": 64, "chunk_frames": 4096},
+}
+"""By device class, unless asked otherwise. Frames in one pass: the fastest that was measured, a
+guess for CUDA. Frames in one task: some seconds of work, beside which a task's beginning and end,
+when the backbone waits, are little; and no more than may be lost with a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +186,8 @@ def read_options(
         encoder=encoder,
         precision=precision or BEST_PRECISION,  # type: ignore[arg-type]
         runtime=runtime,  # type: ignore[arg-type]
-        batch_size=batch_size or BATCH_SIZES[device_class],
-        chunk_frames=chunk_frames or CHUNK_FRAMES[device_class],
+        batch_size=batch_size or SIZES[device_class]["batch_size"],
+        chunk_frames=chunk_frames or SIZES[device_class]["chunk_frames"],
         device_class=device_class,
         image_size=None if images is None else parse_images(images),
         policy=policy,  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from playmill.errors import ClockError
 from playmill.inputs.lines import Rejected, Rejects, parse_object
 from playmill.inputs.mcap_messages import messages
 from playmill.inputs.reader import Anchor, LogFiles, VideoTimes
-from playmill.phrases import plural
+from playmill.phrases import NOTE, plural
 
 TOPIC = "screen"
 ROUNDING_US = 1_000
@@ -129,8 +129,8 @@ def _stamp_anchor(check: StampCheck) -> tuple[str | None, int | None]:
     """Return what is to be said of the stamps, and the time of pts 0 by them."""
     if check.late is None and check.next_us is not None:
         return (
-            "the frames are too even to tell whether their stamps are one frame late; they are"
-            " taken to be, as this recorder's always are; nothing is to be done",
+            f"{NOTE}the frames are too even to tell whether their stamps are one frame late; they"
+            " are taken to be, as this recorder's always are",
             check.next_us,
         )
     return check.finding, check.anchor_us

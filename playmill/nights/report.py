@@ -12,7 +12,7 @@ from typing import Any, Literal
 from playmill.errors import JobUnreadable
 from playmill.jobs import Request
 from playmill.markers import replace_text
-from playmill.phrases import plural
+from playmill.phrases import labelled, plural
 from playmill.store import Store
 
 Ending = Literal["published", "failed", "cancelled", "removed"]
@@ -162,7 +162,7 @@ class NightReport:
                 if state == "published":
                     what = f"{plural(row.frames, 'frame')}, {row.dataset}"
                 lines.append(_shown(f"{state}: {row.recording}: {what}"))
-                lines += [_shown(f"  warning: {warning}") for warning in row.warnings]
+                lines += [_shown(f"  {labelled(warning)}") for warning in row.warnings]
         lines += [_shown(f"not taken tonight: {name}: {why}") for name, why in self.skipped]
         lines += [_shown(f"no recording: {name}: {why}") for name, why in self.lone_logs]
         return "\n".join(lines) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -51,6 +52,26 @@ def test_the_rate_is_taken_where_a_chunk_ends_and_stays(clock: Callable[[float],
         clock(15.0)
         view.update([replace(begun, committed=frozenset({0}))])
         assert rate in view.detail()
+
+
+def test_where_no_bar_shows_it_the_sum_is_said_every_minute(
+    clock: Callable[[float], None],
+) -> None:
+    out = io.StringIO()
+    with ProgressView({JOB: "a"}, Console(file=out)) as view:
+        for seconds in (0.0, 59.0, 60.0, 100.0, 119.0, 121.0):
+            clock(seconds)
+            view.update([facts()])
+    sums = [line for line in out.getvalue().splitlines() if "0/1 recording" in line]
+    assert len(sums) == 2
+    assert re.fullmatch(r"\d\d:\d\d:\d\d 0/1 recording", sums[0])
+
+
+def test_waiting_in_line_is_not_worth_a_line() -> None:
+    out = io.StringIO()
+    with ProgressView({JOB: "a"}, Console(file=out)) as view:
+        view.update([replace(facts(), plan=None)])
+    assert "a: " not in out.getvalue()
 
 
 @pytest.mark.parametrize("with_reasons", [True, False])
