@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill.config import Decoder
 from playmill.decoding.process import DecodeProcess
 from playmill.errors import CorruptVideo, DecoderDied
 from playmill.frame_processor import FrameProcessor
@@ -47,6 +48,8 @@ class Batch:
     """(b, h, w, 3)."""
     images: NDArray[np.uint8] | None
     """(b, H, W, 3) to be stored, if that was asked for."""
+    decoder: Decoder = "cpu"
+    """What decoded them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ def decoded(
     Raises:
         DecoderDied: the decoder crashed or hung both times.
         CorruptVideo, SourceChanged: as `DecodeProcess.frames`, the second time.
+        DecoderUnavailable: what is to decode is not there.
     """
     sizes = [processor.model_input_size, *([] if image_size is None else [image_size])]
     for chunk in chunks:
@@ -140,6 +144,7 @@ def _make_batch(frames: list[Frame]) -> Batch:
         glances=np.stack([frame.glance for frame in frames]),
         pictures=np.stack([frame.images[0] for frame in frames]),
         images=np.stack([frame.images[1] for frame in frames]) if has_images else None,
+        decoder=frames[0].decoder,
     )
 
 

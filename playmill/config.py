@@ -18,6 +18,7 @@ Policy = Literal["following", "preceding", "nearest", "window", "line"]
 Precision = Literal["fp32", "bf16", "fp16"]
 DeviceClass = Literal["cpu", "cuda"]
 Runtime = Literal["torch", "openvino"]
+Decoder = Literal["cpu", "nvdec"]
 
 POLICIES: tuple[str, ...] = get_args(Policy)[:-1]
 """Rules that compare times, and that a user may choose from."""
@@ -26,6 +27,7 @@ LINE_POLICY = "line"
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 DEVICE_CLASSES: tuple[str, ...] = get_args(DeviceClass)
 RUNTIMES: tuple[str, ...] = get_args(Runtime)
+DECODERS: tuple[str, ...] = get_args(Decoder)
 COMPILED_KINDS = ("efficientnet_lite0", "timm", "torchvision")
 """First part of the names of encoders that OpenVINO runs unless told otherwise: a factory's
 module may do what cannot be compiled."""
@@ -79,6 +81,9 @@ class PipelineConfig:
     """Target length of a chunk, in frames; chunks hold whole GOPs, so they are about as long."""
     device_class: DeviceClass = "cpu"
     """Kind of device that computes the features."""
+    decoder: Decoder = "cpu"
+    """What decodes the video; what NVDEC does not decode the CPU does. Of sound streams both give
+    the same pictures; NVDEC says less of damage, so that other pictures may be flagged."""
     image_size: tuple[int, int] | None = None
     """(height, width) of the pictures stored in /frames/image; None: none are stored."""
     policy: Policy | Literal["reader"] = READER_POLICY
@@ -110,6 +115,7 @@ class PipelineConfig:
             ("precision", PRECISIONS),
             ("device_class", DEVICE_CLASSES),
             ("runtime", (None, *RUNTIMES)),
+            ("decoder", DECODERS),
         ):
             value = getattr(self, name)
             if value not in allowed:
@@ -124,6 +130,11 @@ class PipelineConfig:
             raise UsageError(
                 f"runtime openvino computes fp32 and bf16 on the device cpu, not {self.precision}"
                 f" on {self.device_class}; leave --runtime out"
+            )
+        if self.decoder == "nvdec" and self.device_class != "cuda":
+            raise UsageError(
+                f"decoder nvdec is a part of NVIDIA GPUs, for the device cuda, not"
+                f" {self.device_class}; leave --decoder out"
             )
         for name in ("batch_size", "num_threads", "chunk_frames"):
             if getattr(self, name) < 1:
@@ -148,7 +159,9 @@ class PipelineConfig:
         """Return what decides the features: the part of the configuration in every parts key."""
         names = ("encoder", "weights_digest", "precision", "batch_size", "image_size")
         chosen = {"device": self.device_class, "runtime": self.chosen_runtime}
-        return {name: getattr(self, name) for name in names} | chosen
+        # A key without a word of it means the CPU.
+        decoder = {} if self.decoder == "cpu" else {"decoder": self.decoder}
+        return {name: getattr(self, name) for name in names} | chosen | decoder
 
     @property
     def chosen_runtime(self) -> Runtime:

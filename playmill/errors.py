@@ -12,6 +12,7 @@ PlaymillError
 +- Superseded       a newer submission publishes the session       -> the job is cancelled
 +- EncoderError      the encoder or its weights cannot be loaded -> fail it; mend, resubmit
 |  +- EncoderUnavailable this host does not have them            -> leave it to another host
++- DecoderUnavailable this host has no such decoder              -> leave it to another host
 +- DecoderDied       the decoding process crashed or hung        -> retry the chunk, bounded
 +- JobUnreadable     the store's files about a job are damaged    -> say so; the others go on
 +- PartError         a stored part is missing or damaged         -> redo that chunk
@@ -112,6 +113,23 @@ class EncoderError(PlaymillError):
 
 class EncoderUnavailable(EncoderError):
     """This host does not have the encoder or its weights, or has others; another host may."""
+
+
+class DecoderUnavailable(PlaymillError):
+    """This host cannot decode with the decoder that was asked for; another host may.
+
+    Args:
+        decoder: the decoder's name.
+        problem: what is missing or wrong.
+        action: what a person can do about it.
+    """
+
+    def __init__(self, decoder: str, problem: str, action: str) -> None:
+        super().__init__(decoder, problem, action)
+        self.decoder, self.problem, self.action = decoder, problem, action
+
+    def __str__(self) -> str:
+        return f"decoder {self.decoder}: {self.problem}. {self.action}"
 
 
 class DecoderDied(PlaymillError):

@@ -7,6 +7,7 @@ side by side, so that every core has work (`batches.py`); here their features be
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 import socket
 import time
@@ -30,6 +31,7 @@ from playmill.batches import (
     decoded,
     through_backbone,
 )
+from playmill.config import Decoder
 from playmill.decoding.motion import motion_rows
 from playmill.decoding.process import DecodeProcess
 from playmill.frame_processor import FrameProcessor
@@ -42,6 +44,8 @@ from playmill.plan import Chunk
 from playmill.processor import hardware_name
 from playmill.schema import frame_flag
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class _Rows:
@@ -53,11 +57,13 @@ class _Rows:
     last_picture: NDArray[np.uint8] | None = None
     first_glance: NDArray[np.uint8] | None = None
     last_glance: NDArray[np.uint8] | None = None
+    decoder: Decoder = "cpu"
+    """What decoded them: one for the whole of a chunk."""
     batch_used: int = 0
     """Pictures that the last batch sent through the backbone together, which never grows."""
 
     def add(self, batch: Batch, batch_used: int) -> None:
-        self.batch_used = batch_used
+        self.batch_used, self.decoder = batch_used, batch.decoder
         if self.first_picture is None:
             self.first_picture, self.first_glance = batch.pictures[0].copy(), batch.glances[0]
         self.last_glance = batch.glances[-1]
@@ -106,6 +112,7 @@ class Extractor:
 
         Raises:
             DecoderDied: the decoder crashed or hung both times.
+            DecoderUnavailable: what is to decode is not there.
             OSError: a part cannot be written.
         """
         image_size = manifest.config.image_size
@@ -165,6 +172,13 @@ class Extractor:
                 f"chunk {chunk.id}: {len(rows.pts)} of {chunk.num_frames} frames could be"
                 f" decoded, {damaged} of them damaged ({written.trouble})",
             )
+        if rows.decoder != self.decoder.kind and written.trouble is None:
+            log.warning(
+                "chunk %s: decoded by %s, as %s gave no frame of it",
+                chunk.id,
+                rows.decoder,
+                self.decoder.kind,
+            )
         return Commit(
             chunk_index=chunk.index,
             attempt=folder.name,
@@ -173,7 +187,7 @@ class Extractor:
             digests=written.digests,
             first_picture=_digest(rows.first_picture),
             last_picture=_digest(rows.last_picture),
-            decoder=decoder_version(),
+            decoder=decoder_version(rows.decoder),
             hardware=f"{self.processor.device}: {hardware_name()} on {socket.gethostname()}",
             batch_size=rows.batch_used or self.processor.batch_used,
             seconds=round(seconds, 3),

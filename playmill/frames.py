@@ -1,4 +1,4 @@
-"""Decode one chunk. The only decoder; knows no queue, no features.
+"""Decode one chunk, on the CPU or on NVDEC. The only decoder; knows no queue, no features.
 
 A hung or crashing decoder takes its process with it: see `decode_process`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,21 +17,23 @@ import av.container
 import av.packet
 import numpy as np
 from av.codec.context import ThreadType
-from av.video.codeccontext import VideoCodecContext
+from av.codec.hwaccel import HWAccel
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from playmill.config import Decoder
+from playmill.decoding import nvdec
 from playmill.decoding.missing_pts import NO_TIME
 from playmill.decoding.pictures import GrayConverter, PictureReader, Size
 from playmill.decoding.source_file import SourceFile
-from playmill.errors import SourceChanged
+from playmill.errors import CorruptVideo, SourceChanged
 from playmill.plan import Chunk
 from playmill.video_index import corrupt, open_video, read_npy, still_paths
 
 _EARLIER_S = (0, 2, 20)
 """How much earlier to seek, if seeking to the planned packet leads past it."""
-_DECODER_ERRORS = (av.FFmpegError, EOFError, StopIteration)
+_DECODER_ERRORS = (av.FFmpegError, EOFError, StopIteration, nvdec.NotByNvdec)
 _STILL_ERRORS = (*_DECODER_ERRORS, ValueError)
 
 _MAX_HELD = 8  # pictures without any time that wait for one that has it
@@ -56,6 +58,8 @@ class Frame:
     """Its packet has no pts; this one is made up."""
     damaged: bool = False
     """The decoder reported errors in it, or in a picture before it that it may be built upon."""
+    decoder: Decoder = "cpu"
+    """What decoded it, which need not be what was asked for."""
 
     @property
     def image(self) -> NDArray[np.uint8]:
@@ -63,10 +67,11 @@ class Frame:
         return self.images[0]
 
 
-def decoder_version() -> str:
+def decoder_version(decoder: Decoder = "cpu") -> str:
     """Return what decodes, for the record: the binding and the FFmpeg library under it."""
     libavcodec = ".".join(str(number) for number in av.library_versions["libavcodec"])
-    return f"pyav {av.__version__}, libavcodec {libavcodec}"
+    version = f"pyav {av.__version__}, libavcodec {libavcodec}"
+    return version if decoder == "cpu" else f"{version}, {decoder}"
 
 
 def decode_chunk(
@@ -76,6 +81,7 @@ def decode_chunk(
     sizes: Sequence[Size | None] = (None,),
     tolerant: bool = False,
     num_threads: int = 2,
+    decoder: Decoder = "cpu",
     on_progress: Callable[[], None] | None = None,
 ) -> Iterator[Frame]:
     """Decode the frames of `chunk`, in presentation order, each pts once (the first wins).
@@ -85,23 +91,53 @@ def decode_chunk(
     after damage cannot always be told from what was never there. Compare, and decode once more
     with `tolerant`.
 
+    Where NVDEC gives not a single frame of the chunk, as of codecs and formats that it does not
+    know, the CPU decodes it: each frame says which it was.
+
     Args:
         sizes: (height, width) of the pictures wanted of each frame; None: as decoded.
-        tolerant: go on after errors, on one thread, and give what can be decoded.
-        num_threads: threads of the decoder.
+        tolerant: go on after errors, on one thread of the CPU, and give what can be decoded.
+        num_threads: threads of the CPU's decoder.
+        decoder: what is to decode; still pictures the CPU decodes.
         on_progress: called at every read and every packet.
     Raises:
         CorruptVideo: a frame is damaged (unless `tolerant`), or the file cannot be opened.
         SourceChanged: the file is not the one that was planned.
+        DecoderUnavailable: there is no NVDEC here.
     """
     read = PictureReader(sizes)
     if source.is_dir():
         yield from _decode_stills(source, chunk, read, tolerant, on_progress)
         return
+    if decoder == "nvdec" and not tolerant:
+        hwaccel, begun = nvdec.accelerator(), False
+        try:
+            for frame in _decode(source, chunk, read, on_progress, hwaccel=hwaccel):
+                begun = True
+                yield replace(frame, decoder=decoder)
+        except CorruptVideo:
+            if begun:
+                raise
+        if begun:
+            return
+    yield from _decode(source, chunk, read, on_progress, tolerant=tolerant, num_threads=num_threads)
+
+
+def _decode(
+    source: Path,
+    chunk: Chunk,
+    read: PictureReader,
+    on_progress: Callable[[], None] | None,
+    *,
+    tolerant: bool = False,
+    num_threads: int = 1,
+    hwaccel: HWAccel | None = None,
+) -> Iterator[Frame]:
+    """Decode the frames of `chunk` with one decoder; see `decode_chunk`."""
     for seeking in (True, False):
         with (
             SourceFile(source, on_read=on_progress) as file,
-            open_video(source, file) as (container, stream),
+            open_video(source, file, hwaccel=hwaccel) as (container, stream),
         ):
             packets = _packets(source, container, stream, chunk, seeking=seeking)
             if packets is None:
@@ -110,8 +146,11 @@ def decode_chunk(
             threaded = not tolerant and num_threads > 1
             context.thread_type = ThreadType.AUTO if threaded else ThreadType.SLICE
             context.thread_count = num_threads if threaded else 1
-            decoder = _Decoder(source, context, chunk, tolerant)
-            pictures = decoder.pictures(packets, on_progress)
+            try:
+                decode = context.decode if hwaccel is None else nvdec.decoding(context)
+            except nvdec.NotByNvdec as error:
+                raise corrupt(source, "", str(error)) from error
+            pictures = _Decoder(source, decode, chunk, tolerant).pictures(packets, on_progress)
             yield from _checked(source, chunk, pictures, read, tolerant)
             return
 
@@ -135,10 +174,8 @@ def _checked(
 class _Decoder:
     """Feeds packets and returns pictures as (pts or None, made up, picture), in output order."""
 
-    def __init__(
-        self, source: Path, context: VideoCodecContext, chunk: Chunk, tolerant: bool
-    ) -> None:
-        self._source, self._context, self._chunk = source, context, chunk
+    def __init__(self, source: Path, decode: nvdec.Decode, chunk: Chunk, tolerant: bool) -> None:
+        self._source, self._decode, self._chunk = source, decode, chunk
         self._tolerant = tolerant
         self._repairs = dict(chunk.repairs)
         self._repaired = set(self._repairs.values())
@@ -159,14 +196,14 @@ class _Decoder:
                 packet.pts = made_up
                 heapq.heappush(self._fed, made_up)
             try:
-                pictures = self._context.decode(packet)
+                pictures = self._decode(packet)
             except _DECODER_ERRORS as error:
                 self._judge(ordinal, packet.pts, error)
                 continue
             for picture in pictures:
                 yield self._timed(picture)
         try:
-            rest = self._context.decode(None)
+            rest = self._decode(None)
         except _DECODER_ERRORS as error:
             self._judge(self._chunk.stop_packet, self._chunk.stop_pts - 1, error)
             return

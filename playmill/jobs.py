@@ -114,6 +114,7 @@ class Needs:
 
     urgent: bool = False
     device_class: str = "cpu"
+    decoder: str = "cpu"
     encoder: str = ""
     weights_digest: str | None = None
     root: str = ""
@@ -128,6 +129,7 @@ class Needs:
         return cls(
             urgent=request.urgent,
             device_class=request.config.device_class,
+            decoder=request.config.decoder,
             encoder=request.config.encoder,
             weights_digest=request.config.weights_digest,
             root=request.recording.root,
@@ -142,7 +144,8 @@ class Needs:
         Args:
             planned_weights: digest of the weights in the job's plan; None before it is planned.
         """
-        kind = [verb, self.device_class, self.encoder, self.weights_digest, self.root]
+        names = ("device_class", "decoder", "encoder", "weights_digest", "root")
+        kind = [verb, *(getattr(self, name) for name in names)]
         return digest_of(kind, planned_weights)[:32]
 
 

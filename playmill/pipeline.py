@@ -41,7 +41,7 @@ def run(
     processor = FrameProcessor.of_run(encoder, config)
     threads = decoder_threads(config.device_class, processes=1)
     with (
-        DecodeProcess(num_threads=threads) as decoder,
+        DecodeProcess(num_threads=threads, kind=config.decoder) as decoder,
         TemporaryDirectory(prefix="playmill-") as scratch,
     ):
         manifest = make_manifest(recording, config, index=decoder.index, encoder=encoder.spec)

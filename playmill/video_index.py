@@ -18,6 +18,7 @@ import av.container
 import av.packet
 import av.stream
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -121,17 +122,21 @@ def corrupt(path: Path, place: str, found: str) -> CorruptVideo:
 
 @contextmanager
 def open_video(
-    path: Path, file: SourceFile
+    path: Path, file: SourceFile, *, hwaccel: HWAccel | None = None
 ) -> Iterator[tuple[av.container.InputContainer, VideoStream]]:
     """Open `file` and choose its video stream: the same one for the index and for the decoder.
 
+    Args:
+        hwaccel: what decodes in place of the CPU, `nvdec.accelerator()`.
     Raises:
         CorruptVideo: FFmpeg cannot open it, or has no decoder for it.
         MissingStream: there is no video stream in it.
     """
     try:
-        container = av.open(file, mode="r", metadata_errors="replace", buffer_size=READ_BYTES)
-    except (av.FFmpegError, ValueError) as error:
+        container = av.open(
+            file, mode="r", metadata_errors="replace", buffer_size=READ_BYTES, hwaccel=hwaccel
+        )
+    except (av.FFmpegError, ValueError, RuntimeError) as error:  # the last: not for `hwaccel`
         size = file.seek(0, 2)
         cause = f"{size} bytes that cannot be opened ({_reason(error)})"
         raise corrupt(path, "", cause if size else "an empty file") from error

@@ -47,7 +47,8 @@ def extract(job_id: str, chunk_index: int, store_id: str | None = None) -> None:
         folder = store.parts(parts_key).part(chunk_index, name)
         won = False
         try:
-            commit = extractor.extract(recording.source, chunk, manifest, folder=folder)
+            with needed_here():  # a decoder that was there may have gone
+                commit = extractor.extract(recording.source, chunk, manifest, folder=folder)
             # A video replaced under our hands must not lend its features to the old one's name.
             check_unchanged(recording, request.sources)
             failpoints.reached("extract:before-commit")
@@ -78,7 +79,8 @@ _loaded: list[tuple[tuple[object, ...], Extractor]] = []
 
 def _extractor(store: Store, config: PipelineConfig) -> Extractor:
     """Return what extracts with `config`, loaded once; another configuration takes its place."""
-    names = ("device_class", "encoder", "weights_digest", "precision", "batch_size", "num_passes")
+    backbone = ("device_class", "encoder", "weights_digest", "precision", "batch_size")
+    names = (*backbone, "num_passes", "decoder")
     key = (str(store.root), config.chosen_runtime, *(getattr(config, name) for name in names))
     if not _loaded or _loaded[0][0] != key:
         if _loaded:
@@ -99,11 +101,13 @@ def _load(store: Store, config: PipelineConfig) -> Extractor:
     from playmill.extraction import Extractor
     from playmill.frame_processor import FrameProcessor
 
+    threads = settings().decoder_threads or decoder_threads(config.device_class, processes=1)
+    decoder = DecodeProcess(num_threads=threads, kind=config.decoder)
+    decoder.check()
     weights = store.weights(config.weights_digest)
     encoder = encoders.load(config.encoder, weights=weights, device=config.device_class)
     processor = FrameProcessor.of_run(encoder, config)
-    threads = settings().decoder_threads or decoder_threads(config.device_class, processes=1)
-    return Extractor(processor, DecodeProcess(num_threads=threads), config.num_passes)
+    return Extractor(processor, decoder, config.num_passes)
 
 
 def _check_planned(extractor: Extractor, manifest: Manifest) -> None:

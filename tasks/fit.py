@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-from playmill.errors import EncoderUnavailable, PlaymillError, UsageError
+from playmill.errors import DecoderUnavailable, EncoderUnavailable, PlaymillError, UsageError
 from playmill.jobs import JobFacts, Refusal
 from playmill.store import Store
 from playmill.store.refusals import REFUSED_S, anybody_refuses, forget, refusals, refuse
@@ -39,7 +39,7 @@ def needed_here() -> Iterator[None]:
     """Turn what this worker lacks into a Misfit."""
     try:
         yield
-    except (EncoderUnavailable, UsageError, ImportError) as error:
+    except (DecoderUnavailable, EncoderUnavailable, UsageError, ImportError) as error:
         raise Misfit(str(error)) from error
 
 

@@ -16,6 +16,7 @@ import typer
 from playmill.alignment.gates import parse_gate
 from playmill.config import (
     BEST_PRECISION,
+    DECODERS,
     DEVICE_CLASSES,
     POLICIES,
     PRECISIONS,
@@ -167,6 +168,9 @@ def read_options(
             show_default="the faster one",
         ),
     ] = None,
+    decoder: Annotated[
+        str, typer.Option(help=f"What decodes the video: {', '.join(DECODERS)}.")
+    ] = "cpu",
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Frames in one pass.", show_default="8, on a GPU 64"),
@@ -186,6 +190,7 @@ def read_options(
         encoder=encoder,
         precision=precision or BEST_PRECISION,  # type: ignore[arg-type]
         runtime=runtime,  # type: ignore[arg-type]
+        decoder=decoder,  # type: ignore[arg-type]
         batch_size=batch_size or SIZES[device_class]["batch_size"],
         chunk_frames=chunk_frames or SIZES[device_class]["chunk_frames"],
         device_class=device_class,

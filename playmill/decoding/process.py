@@ -37,9 +37,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from playmill.errors import DecoderDied, PlaymillError
+from playmill.errors import DecoderDied, DecoderUnavailable, PlaymillError
 
 if TYPE_CHECKING:
+    from playmill.config import Decoder
     from playmill.decoding.pictures import Size
     from playmill.frames import Frame
     from playmill.plan import Chunk
@@ -71,12 +72,16 @@ class DecodeProcess:
 
     Args:
         stall_s: seconds without a sign of progress after which the child is killed.
-        num_threads: threads of the decoder.
+        num_threads: threads of the CPU's decoder.
+        kind: what decodes.
     """
 
-    def __init__(self, *, stall_s: float = 60.0, num_threads: int = 2) -> None:
+    def __init__(
+        self, *, stall_s: float = 60.0, num_threads: int = 2, kind: Decoder = "cpu"
+    ) -> None:
         self._stall_s = stall_s
         self.num_threads = num_threads
+        self.kind = kind
         self._child: _Child | None = None
         self._call = 0
 
@@ -106,6 +111,24 @@ class DecodeProcess:
         if self._child is not None and self._child.owner == os.getpid():
             self.close()  # forgotten; in a fork it is the parent's to end
 
+    def check(self) -> None:
+        """Make sure, before there is work, that what is to decode is there.
+
+        Raises:
+            DecoderUnavailable: it is not, or does not prove itself.
+        """
+        if self.kind == "cpu":
+            return
+        self._begin("check")
+        try:
+            self._next(Path(self.kind), "its first pictures")
+        except DecoderDied as error:
+            raise DecoderUnavailable(
+                self.kind,
+                f"the process that tried it ended: {error.how}",
+                "Look at the driver's log, or take --decoder cpu.",
+            ) from error
+
     def index(self, source: Path) -> VideoIndex:
         """Index `source`: `video_index.index_video` in the child.
 
@@ -129,11 +152,12 @@ class DecodeProcess:
 
         Raises:
             DecoderDied: the child crashed or made no progress; the next call starts a new one.
-            CorruptVideo, SourceChanged: as `decode_chunk`.
+            CorruptVideo, SourceChanged, DecoderUnavailable: as `decode_chunk`.
         """
         from playmill.frames import Frame
 
-        call = self._begin("frames", source, chunk, tuple(sizes), tolerant, self.num_threads)
+        how = (tolerant, self.num_threads, self.kind)
+        call = self._begin("frames", source, chunk, tuple(sizes), *how)
         place = f"chunk {chunk.id}, before its first frame"
         try:
             while True:
@@ -303,7 +327,9 @@ class _Server:
             except EOFError:
                 return
             try:
-                if kind == "index":
+                if kind == "check":
+                    self._check()
+                elif kind == "index":
                     self._index(*arguments)
                 elif kind == "frames":
                     self._frames(*arguments)
@@ -311,6 +337,12 @@ class _Server:
                 continue
             except Exception as error:
                 self._connection.send(("error", self._call, _portable(error)))
+
+    def _check(self) -> None:
+        from playmill.decoding import nvdec
+
+        nvdec.accelerator()
+        self._answer(None)
 
     def _index(self, source: Path) -> None:
         from playmill.video_index import index_video
@@ -324,6 +356,7 @@ class _Server:
         sizes: Sequence[Size | None],
         tolerant: bool,
         num_threads: int,
+        decoder: Decoder,
     ) -> None:
         from playmill.frames import decode_chunk
 
@@ -334,6 +367,7 @@ class _Server:
             sizes=sizes,
             tolerant=tolerant,
             num_threads=num_threads,
+            decoder=decoder,
             on_progress=self._alive,
         )
         self._unsent = []
@@ -342,7 +376,7 @@ class _Server:
                 places, num_bytes = _laid_out(frame.images)
                 slot = self._free_slot(num_bytes)
                 self._store(frame.images, slot, places)
-                names = ("pts", "glance", "repaired", "damaged")
+                names = ("pts", "glance", "repaired", "damaged", "decoder")
                 rest = {name: getattr(frame, name) for name in names}
                 self._unsent.append((slot, places, rest))
                 if len(self._unsent) == SENT_AT_ONCE:

@@ -56,6 +56,7 @@ def test_imports_point_from_workers_to_tasks_to_playmill(path: Path) -> None:
 HOMES = {
     "av": {
         "playmill/frames.py",
+        "playmill/decoding/nvdec.py",
         "playmill/decoding/pictures.py",
         "playmill/report/jpeg.py",
         "playmill/testing.py",

@@ -20,6 +20,7 @@ OTHER: dict[str, Any] = {
     "num_threads": 1,
     "chunk_frames": 100,
     "device_class": "cuda",
+    "decoder": "nvdec",
     "image_size": (64, 48),
     "policy": "nearest",
     "window_us": 5,
@@ -34,13 +35,19 @@ OTHER: dict[str, Any] = {
 }
 
 
+def other(name: str) -> PipelineConfig:
+    """Return a configuration in which one value is not the default, and what that one needs."""
+    needed = {"device_class": "cuda"} if name == "decoder" else {}
+    return PipelineConfig(**needed | {name: OTHER[name]})
+
+
 def test_the_samples_name_every_field() -> None:
     assert set(OTHER) == {field.name for field in fields(PipelineConfig)}
 
 
 @pytest.mark.parametrize("name", OTHER)
 def test_every_value_survives_json(name: str) -> None:
-    config = PipelineConfig(**{name: OTHER[name]})
+    config = other(name)
     assert PipelineConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     assert config != PipelineConfig()
 
@@ -65,6 +72,11 @@ def test_an_unbounded_window_is_not_the_readers_window() -> None:
         (
             {"runtime": "openvino", "precision": "fp16"},
             "openvino computes fp32 and bf16 on the device cpu, not fp16 on cpu",
+        ),
+        ({"decoder": "nvenc"}, r"'nvenc' \(did you mean 'nvdec'\?\); choose one of cpu, nvdec$"),
+        (
+            {"decoder": "nvdec"},
+            "nvdec is a part of NVIDIA GPUs, for the device cuda, not cpu; leave",
         ),
         ({"device_class": "tpu"}, "unknown device_class 'tpu'; choose one of cpu, cuda"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
@@ -103,6 +115,12 @@ def test_an_unknown_name_in_json_is_a_usage_error() -> None:
 )  # fmt: skip
 def test_what_decides_the_features_changes_the_extraction(name: str) -> None:
     assert PipelineConfig(**{name: OTHER[name]}).extraction() != PipelineConfig().extraction()
+
+
+def test_what_decodes_changes_the_extraction_where_it_is_not_the_cpu() -> None:
+    on_cuda = PipelineConfig(device_class="cuda").extraction()
+    assert other("decoder").extraction() == on_cuda | {"decoder": "nvdec"}
+    assert "decoder" not in on_cuda
 
 
 @pytest.mark.parametrize("name", ["policy", "window_us", "latency_us", "pts_zero_us"])

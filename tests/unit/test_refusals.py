@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from playmill.errors import EncoderError, EncoderUnavailable, UsageError
+from playmill.errors import DecoderUnavailable, EncoderError, EncoderUnavailable, UsageError
 from playmill.jobs import JobFacts, Needs, Refusal, Step, remaining
 from playmill.manifest import JobPlan
 from playmill.store import Store
@@ -51,6 +51,7 @@ def test_a_worker_that_starts_again_has_refused_nothing(tmp_path: Path) -> None:
 KINDS = [
     Needs(),
     Needs(device_class="cuda"),
+    Needs(decoder="nvdec"),
     Needs(encoder="timm:x"),
     Needs(weights_digest="a" * 64),
     Needs(root="other"),
@@ -67,6 +68,7 @@ def test_what_one_worker_may_lack_makes_another_kind_of_work() -> None:
 @pytest.mark.parametrize(
     "error",
     [
+        DecoderUnavailable("x", "is missing", "Get it."),
         EncoderUnavailable("x", "is missing", "Get it."),
         UsageError("it is missing"),
         ImportError("it is missing"),
