@@ -293,6 +293,25 @@ def test_a_chunk_that_nvdec_cannot_end_is_the_cpus(
     assert "is decoded again: " in caplog.text
 
 
+def test_damage_within_a_picture_is_seen_by_the_cpu_alone(
+    tmp_path: Path, driver: Driver, cpu: DecodeProcess
+) -> None:
+    # Given: a picture whose last bits are noise
+    video = write(tmp_path / "v.mp4", size=(160, 128))
+    driver(video)
+    index = index_video(video)
+    content = bytearray(video.read_bytes())
+    stop = int(index.pos[16] + index.size[16]) - 4
+    content[stop - 60 : stop] = np.random.default_rng(0).integers(4, 256, 60, np.uint8).tobytes()
+    video.write_bytes(content)
+    # Then
+    with pytest.raises(CorruptVideo, match="a picture with decoding errors"):
+        decoded(cpu, video)
+    with DecodeProcess(kind="nvdec") as process:
+        frames = decoded(process, video)
+    assert not any(frame.damaged for frame in frames)
+
+
 def test_a_second_tolerant_decoding_is_the_cpus(tmp_path: Path, driver: Driver) -> None:
     video = write(tmp_path / "v.mp4")
     (chunk,) = cut(index_video(video), target_frames=10**9)
