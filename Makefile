@@ -49,8 +49,8 @@ bench: setup ## Speed of everything, side by side; about 10 minutes
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.suite --plot benchmarks/stages.png
 
-bench-gpu: setup ## Frames per second on a GPU, against the ceilings
-	$(BIN)/python -m benchmarks.gpu
+bench-gpu: setup ## Frames per second on a GPU, decoded on the CPU and on NVDEC; of RECORDING=
+	$(BIN)/python -m benchmarks.gpu $(if $(RECORDING),"$(RECORDING)")
 
 clean: ## Remove what the other commands made
 	rm -rf $(VENV) demo-datasets dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
