@@ -88,8 +88,8 @@ def planar(picture: VideoFrame, reformatter: VideoReformatter) -> VideoFrame:
 def accelerator() -> HWAccel:
     """Return what `av.open` takes to decode on NVDEC, once that has proved itself.
 
-    A short sample is decoded, by NVDEC and by the CPU: every bit has to be the same. This takes
-    the first time as long as it takes to make a CUDA context.
+    A short sample is decoded, by NVDEC and by the CPU: every bit has to be the same, and what is
+    said of the pictures. The first time this takes as long as making a CUDA context does.
 
     Raises:
         DecoderUnavailable: there is no NVDEC here, or it gives other pictures.
@@ -110,7 +110,7 @@ def accelerator() -> HWAccel:
         raise DecoderUnavailable(
             "nvdec",
             f"of a sample, {same} of {len(expected)} pictures are those that the CPU decodes",
-            "Update the NVIDIA driver, or take --decoder cpu.",
+            "Update the NVIDIA driver and PyAV, or take --decoder cpu.",
         )
     return _ACCELERATOR
 
@@ -139,11 +139,11 @@ def _check_libraries() -> None:
 
 
 def sample() -> list[Any]:
-    """Encode some pictures that move, with B-frames, as H.264: packets."""
+    """Encode some pictures that move, with B-frames and colors of their own: packets of H.264."""
     width, height = _SAMPLE_SIZE
     encoder = CodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-    encoder.time_base = Fraction(1, 30)
+    encoder.time_base, encoder.colorspace, encoder.color_range = Fraction(1, 30), 1, 2
     encoder.options = {"preset": "medium", "threads": "1"}
     grain = np.random.default_rng(0).integers(0, 256, (height * 3 // 2, width), np.uint8)
     packets: list[Any] = []
@@ -155,7 +155,15 @@ def sample() -> list[Any]:
     return packets + list(encoder.encode(None))
 
 
-def _arrays(decode: Decode, packets: Iterable[Any]) -> list[tuple[int | None, bytes]]:
-    """Return pts and planes of all pictures."""
+def _arrays(decode: Decode, packets: Iterable[Any]) -> list[tuple[object, ...]]:
+    """Return what is said of all pictures, and their planes.
+
+    PyAV has to copy what FFmpeg says of a picture, as not every version does: what it copies with
+    these it copies with all.
+    """
+    names = ("pts", "key_frame", "colorspace", "color_range")
     pictures = [picture for packet in (*packets, None) for picture in decode(packet)]
-    return [(picture.pts, picture.to_ndarray().tobytes()) for picture in pictures]
+    return [
+        (*(getattr(picture, name) for name in names), picture.to_ndarray().tobytes())
+        for picture in pictures
+    ]
