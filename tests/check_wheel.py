@@ -76,6 +76,8 @@ def look_inside(wheel: Path) -> str:
         sys.exit(f"in the wheel or in the checkout, not in both: {sorted(packed ^ source)}")
     if "playmill/py.typed" not in names:
         sys.exit("the wheel lacks playmill/py.typed, so that type checkers would ignore its types")
+    if "playmill/decoding/sample.h264" not in names:
+        sys.exit("the wheel lacks playmill/decoding/sample.h264, which NVDEC proves itself with")
     return f"{len(packed)} modules in playmill, nothing else"
 
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable
-from fractions import Fraction
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import av
-import numpy as np
 from av.codec.context import CodecContext
 from av.codec.hwaccel import HWAccel
 from av.video.codeccontext import VideoCodecContext
@@ -39,7 +38,6 @@ _LIBRARIES = {
         " holds `video`. Or take --decoder cpu."
     ),
 }
-_SAMPLE_FRAMES, _SAMPLE_SIZE = 12, (320, 240)
 
 Decode: TypeAlias = "Callable[[av.Packet[Any] | None], list[VideoFrame]]"
 
@@ -98,7 +96,8 @@ def accelerator() -> HWAccel:
     try:
         packets = sample()
         expected = _arrays(CodecContext.create("h264", "r").decode, packets)
-        found = _arrays(decoding(_device()), packets)
+        _hold_device()
+        found = _arrays(decoding(_on_nvdec()), packets)
     except (av.FFmpegError, NotByNvdec) as error:
         raise DecoderUnavailable(
             "nvdec",
@@ -119,14 +118,15 @@ _ACCELERATOR = HWAccel("cuda", allow_software_fallback=False, options={"primary_
 """The GPU's primary context is one for the whole process, however many videos are opened."""
 
 
-@cache
-def _device() -> VideoCodecContext:
-    """Return a decoder of its own, which also holds on to the CUDA context from now on.
-
-    Raises:
-        av.FFmpegError: there is no CUDA device.
-    """
+def _on_nvdec() -> VideoCodecContext:
+    """Return a decoder of H.264; raise av.FFmpegError where there is no CUDA device."""
     return CodecContext.create("h264", "r", hwaccel=_ACCELERATOR)
+
+
+@cache
+def _hold_device() -> VideoCodecContext:
+    """Keep the CUDA context for as long as the process lives, not only while a video is open."""
+    return _on_nvdec()
 
 
 def _check_libraries() -> None:
@@ -139,20 +139,16 @@ def _check_libraries() -> None:
 
 
 def sample() -> list[Any]:
-    """Encode some pictures that move, with B-frames and colors of their own: packets of H.264."""
-    width, height = _SAMPLE_SIZE
-    encoder = CodecContext.create("libx264", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-    encoder.time_base, encoder.colorspace, encoder.color_range = Fraction(1, 30), 1, 2
-    encoder.options = {"preset": "medium", "threads": "1"}
-    grain = np.random.default_rng(0).integers(0, 256, (height * 3 // 2, width), np.uint8)
-    packets: list[Any] = []
-    for number in range(_SAMPLE_FRAMES):
-        moved = np.roll(grain // 4 + np.linspace(0, 180, width).astype(np.uint8), 3 * number, 1)
-        picture = VideoFrame.from_ndarray(moved, format="yuv420p")
-        picture.pts, picture.time_base = number, encoder.time_base
-        packets += encoder.encode(picture)
-    return packets + list(encoder.encode(None))
+    """Return the packets of a short H.264 stream: B-frames, two IDR pictures, colors that it tags.
+
+    Their pts are the order in which they are decoded, which serves to name a picture.
+    """
+    parser = CodecContext.create("h264", "r")
+    stream = Path(__file__).with_name("sample.h264").read_bytes()
+    packets = [*parser.parse(stream), *parser.parse(None)]
+    for number, packet in enumerate(packets):
+        packet.pts = number
+    return packets
 
 
 def _arrays(decode: Decode, packets: Iterable[Any]) -> list[tuple[object, ...]]:
