@@ -102,7 +102,7 @@ def surfaces(context: Any, packets: list[Any]) -> Iterator[bytes]:
     rows = (context.coded_height + 1) // 2 * 2
     for packet in packets:
         picture = by_pts[packet.pts]
-        picture = picture.reformat(format=SEMIPLANAR[picture.format.name])
+        picture = picture.reformat(format=SEMIPLANAR[picture.format.name], threads=1)
         item = 2 if picture.format.name == "p010le" else 1
         surface = np.zeros((rows * 3 // 2, -(-context.coded_width * item // 64) * 64), np.uint8)
         for plane, top in zip(picture.planes, (0, rows), strict=True):
