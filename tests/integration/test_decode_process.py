@@ -14,7 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
-from playmill.decoding.process import NUM_SLOTS, DecodeProcess
+from playmill.decoding.child import NUM_SLOTS
+from playmill.decoding.process import DecodeProcess
 from playmill.errors import CorruptVideo, DecoderDied, MissingStream
 from playmill.frames import decode_chunk
 from playmill.plan import Chunk, cut
@@ -213,7 +214,7 @@ def test_the_child_ends_with_a_parent_that_is_killed(made: MadeRecording) -> Non
 
 HANGS = """
 import re, sys
-from playmill.decoding.process import end_with_parent
+from playmill.decoding.child import end_with_parent
 end_with_parent(int(sys.argv[1]), int(sys.argv[2]))
 print("watched", flush=True)
 re.match(r"(a+)+$", "a" * 60 + "b")  # holds the interpreter's lock for years

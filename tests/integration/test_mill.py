@@ -136,7 +136,7 @@ KILLS: dict[str, Callable[[subprocess.Popen[str]], list[psutil.Process]]] = {
     "the worker": lambda run: [
         p for p in descendants(run, "workers.gpu") if "celery" in " ".join(p.cmdline())
     ],
-    "the decoder": lambda run: descendants(run, "playmill.decoding.process"),
+    "the decoder": lambda run: descendants(run, "playmill.decoding.child"),
 }
 
 
