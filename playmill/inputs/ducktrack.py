@@ -44,13 +44,12 @@ _CUT = "Cut the video at the pause, and take the events after it out of the log.
 _KEYS = {"press": what("keyboard", "press"), "release": what("keyboard", "release")}
 
 
-def _add(table: EventTable, log: Path, line: bytes) -> None:
+def _add(table: EventTable, log: Path, event: dict[str, Any], line: bytes) -> None:
     """Add the event on `line` of `log` to `table`, or raise Rejected.
 
     Raises:
         LogError: the recording goes on after a pause.
     """
-    event = parse_object(line, exact=True)
     time_us = json_us(event.get("time_stamp"), "s", "time_stamp")
     action = event.get("action")
     if action == "move":
@@ -177,5 +176,6 @@ class DuckTrackReader:
         """
         table = EventTable()
         expected = 'one JSON object a line, with "time_stamp" and "action"'
-        table.add_lines(files.log, partial(_add, table, files.log), expected=expected)
+        add = partial(_add, table, files.log)
+        table.add_objects(files.log, add, expected=expected, exact=True)
         return table.freeze(mouse_unit="pixels")
