@@ -35,6 +35,8 @@ MAX_REASON_BYTES = 500
 _OTHER = {device: what(device, "other") for device in DEVICES}
 _SWITCH = {device: (what(device, "release"), what(device, "press")) for device in DEVICES}
 _AXIS, _MOVE, _SCROLL = what("gamepad", "axis"), what("mouse", "move"), what("mouse", "scroll")
+_SHORT, _MAX_KNOWN = 64, 1 << 14
+"""Length of arguments that are remembered, and how many: the same come again and again."""
 _Part = tuple[int, int, float, float]
 """Device and kind, code or -1, x, y."""
 
@@ -75,6 +77,8 @@ class _Log:
     focus: list[tuple[int, bool]] = field(default_factory=list)
     """Time, and whether the game had the input from then on."""
     last_us: int = 0
+    known: dict[tuple[str, str], list[_Part]] = field(default_factory=dict)
+    """Event type and JSON -> what that says, whenever it is said."""
 
     def add(self, line: bytes) -> None:
         """Add the event on `line`, or raise Rejected."""
@@ -82,9 +86,14 @@ class _Log:
         if event_type not in _TYPES:
             raise Rejected(f'"event_type" is {event_type[:40]!r}, none of {", ".join(_TYPES)}')
         device, take = _TYPES[event_type]
-        parts = take(self, time_us, _arguments(text))
-        self.last_us = max(self.last_us, time_us)
-        for event, code, x, y in parts or [(_OTHER[device], -1, 0, 0)]:
+        parts = self.known.get((event_type, text))
+        if parts is None:
+            parts = take(self, time_us, _arguments(text)) or [(_OTHER[device], -1, 0, 0)]
+            if take in _TIMELESS and len(text) <= _SHORT and len(self.known) < _MAX_KNOWN:
+                self.known[event_type, text] = parts
+        if time_us > self.last_us:
+            self.last_us = time_us
+        for event, code, x, y in parts:
             self.table.add(time_us, event, code=code, x=x, y=y, raw=line)
             line = b""
             if code >= 0 and event in _SWITCH[device]:
@@ -202,6 +211,21 @@ _TYPES: MappingProxyType[str, tuple[str, _Take]] = MappingProxyType(
         "GAMEPAD_AXIS": ("gamepad", _Log.pad_axis),
     }
 )
+
+
+_TIMELESS = frozenset(
+    (
+        _Log.marker,
+        _Log.move,
+        _Log.button,
+        _Log.scroll,
+        _Log.key,
+        _Log.pad_button,
+        _Log.pad_button_value,
+        _Log.pad_axis,
+    )
+)
+"""Those that do not look at the time: what they return for a text is the same on another line."""
 
 
 def _name(number: object) -> str:
