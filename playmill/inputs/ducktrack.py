@@ -23,6 +23,7 @@ from playmill.inputs.marked_length import length_warnings
 from playmill.inputs.reader import (
     PLAIN,
     Anchor,
+    Clock,
     LogFiles,
     ReadOptions,
     VideoTimes,
@@ -143,6 +144,10 @@ class DuckTrackReader:
         if not known and not (is_blank(log) and _has_timings(metadata)):
             return None
         return LogFiles(video=video, log=log, metadata=metadata if metadata.is_file() else None)
+
+    def clock(self, files: LogFiles) -> Clock:
+        """Return "log_us": seconds of a monotonic clock."""
+        return "log_us"
 
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place pts 0 at the moment when OBS said that it had started; None without metadata.

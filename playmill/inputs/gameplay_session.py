@@ -14,7 +14,7 @@ from typing import Any
 from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents
 from playmill.inputs.lines import Rejected, shown
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.reader import PLAIN, Anchor, Clock, LogFiles, ReadOptions, VideoTimes
 
 MAX_COUNTS = 1 << 24
 """Largest |dx|, |dy|, |delta|: up to here every whole number is exact in float32."""
@@ -82,6 +82,10 @@ class GameplaySessionReader:
     def find(self, video: Path) -> LogFiles | None:
         """Return None: session.json names the files of such a recording."""
         return None
+
+    def clock(self, files: LogFiles) -> Clock:
+        """Return "unix_us"."""
+        return "unix_us"
 
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Return None: session.json, or the user, says when pts 0 was."""

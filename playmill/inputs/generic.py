@@ -31,7 +31,7 @@ from playmill.inputs.lines import (
     parse_object,
     shown,
 )
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.reader import PLAIN, Anchor, Clock, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.windows_keys import W3C_BY_NUMBER
 
 FOLDER_MAPPING, OWN_MAPPING = "playmill-mapping.json", ".mapping.json"
@@ -245,6 +245,14 @@ class GenericReader:
             return None
         return LogFiles(video=video, log=read_mapping(path, video).log, sides=(path,))
 
+    def clock(self, files: LogFiles) -> Clock:
+        """Return what the mapping says.
+
+        Raises:
+            LogError: the mapping file is broken.
+        """
+        return _clock(_mapping_of(files))
+
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place pts 0 as the mapping says; None: it does not.
 
@@ -254,7 +262,7 @@ class GenericReader:
         """
         mapping = _mapping_of(files)
         if mapping.clock == "video":
-            return Anchor(pts_zero_us=0, clock="log_us")
+            return Anchor(pts_zero_us=0, clock=_clock(mapping))
         if mapping.video_start is None:
             return None
         starts = _starts(mapping)
@@ -271,7 +279,7 @@ class GenericReader:
             warnings = (f"the log says {len(starts)} times that the video began: the first",)
         return Anchor(
             pts_zero_us=starts[0],
-            clock="unix_us" if mapping.clock == "unix" else "log_us",
+            clock=_clock(mapping),
             warnings=warnings,
         )
 
@@ -308,6 +316,10 @@ class GenericReader:
         table.check_order()
         names = W3C_BY_NUMBER if mapping.windows_keys else None
         return table.freeze(mouse_unit=mapping.mouse_unit, w3c_codes=names)
+
+
+def _clock(mapping: LogMapping) -> Clock:
+    return "unix_us" if mapping.clock == "unix" else "log_us"
 
 
 def _mapping_of(files: LogFiles) -> LogMapping:

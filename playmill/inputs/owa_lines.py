@@ -23,7 +23,7 @@ from playmill.inputs.events import InputEvents
 from playmill.inputs.exact_numbers import MAX_VALUE, amount
 from playmill.inputs.lines import Rejected, json_lines, json_object, opening_objects
 from playmill.inputs.owamcap_clock import subtitle_clock
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.reader import PLAIN, Anchor, Clock, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.windows_keys import W3C_BY_NUMBER
 
 LOG = "event.jsonl"
@@ -136,6 +136,10 @@ class OwaLinesReader:
             if any(line.keys() >= _FIELDS for line in opening_objects(log)):
                 return LogFiles(video=video, log=log)
         return None
+
+    def clock(self, files: LogFiles) -> Clock:
+        """Return "unix_us"."""
+        return "unix_us"
 
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place pts 0 by the wall clock in the video's subtitle track; None without one."""

@@ -22,7 +22,7 @@ from playmill.inputs.events import DEVICES, InputEvents, Mask
 from playmill.inputs.lines import Rejected, Rejects, parse_object, shown
 from playmill.inputs.mcap_messages import Message, messages, profile
 from playmill.inputs.owamcap_clock import clock_of
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.reader import PLAIN, Anchor, Clock, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.snapshots import Snapshots
 from playmill.inputs.windows_keys import SIDELESS, W3C_BY_NUMBER, WHEEL_DELTA
 
@@ -294,6 +294,10 @@ class OWAMcapReader:
         """Return NAME.mcap beside NAME.mkv, if it names the profile of OWAMcap."""
         log = video.with_suffix(".mcap")
         return LogFiles(video=video, log=log) if profile(log) == PROFILE else None
+
+    def clock(self, files: LogFiles) -> Clock:
+        """Return "unix_us"."""
+        return "unix_us"
 
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place the video by its subtitle clock, else by the stamps of its frames.

@@ -22,7 +22,7 @@ from playmill.inputs.events import DEVICES, InputEvents, Mask
 from playmill.inputs.exact_numbers import amount, decimal_us, true_or_false
 from playmill.inputs.lines import Rejected, decoded, log_lines, parse_json, shown
 from playmill.inputs.marked_length import length_warnings
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.reader import PLAIN, Anchor, Clock, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.snapshots import Snapshots
 from playmill.inputs.windows_keys import W3C_BY_NUMBER, WHEEL_DELTA
 
@@ -320,6 +320,10 @@ class OWLControlReader:
             metadata=metadata if metadata.is_file() else None,
             sides=tuple(marker for marker in markers if marker.is_file()),
         )
+
+    def clock(self, files: LogFiles) -> Clock:
+        """Return "unix_us"."""
+        return "unix_us"
 
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place pts 0 at VIDEO_START, or else at HOOK_START; START is earlier than the video.

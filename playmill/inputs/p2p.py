@@ -47,6 +47,7 @@ from playmill.inputs.protobuf_wire import field_span
 from playmill.inputs.reader import (
     PLAIN,
     Anchor,
+    Clock,
     LogFiles,
     ReadOptions,
     VideoTimes,
@@ -316,6 +317,10 @@ class P2pReader:
         if not _NAMES.fullmatch(video.name) or not log.is_file() or not _looks_right(log):
             return None
         return LogFiles(video=video, log=log)
+
+    def clock(self, files: LogFiles) -> Clock:
+        """Return "log_us": nanoseconds since recording began."""
+        return "log_us"
 
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place the video on the recorder's clock, which began when it did.

@@ -43,7 +43,7 @@ from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents, Mask
 from playmill.inputs.line_times import LineTimes, line_masks
 from playmill.inputs.lines import Rejected, json_batches, json_lines, opening_objects
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.reader import PLAIN, Anchor, Clock, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.vpt_line import Line, Switches, Tick, key_code, milli_us, read_lines
 from playmill.phrases import plural
 
@@ -237,6 +237,10 @@ class VptReader:
             return None
         options = video.with_name(f"{video.stem}-options.json")
         return LogFiles(video=video, log=log, metadata=options if options.is_file() else None)
+
+    def clock(self, files: LogFiles) -> Clock:
+        """Return "unix_us"."""
+        return "unix_us"
 
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place frame 0 at the time of line 0; the frame of a later line if that gives none.
