@@ -174,10 +174,11 @@ def digest(target: Target, case: Case, folder: Path) -> str:
         found.append(str(error))
     files = files or LogFiles(video=video, log=video.with_name(target.log))
     found.append(files)
-    for step in (
+    steps: list[Callable[[], object]] = [
         lambda: _parts(target.reader.read(files, case.options())),
         lambda: anchor_of(target.reader, files, case.video()),
-    ):
+    ]
+    for step in steps if case.anchored else steps[:1]:
         try:
             found.append(step())
         except RecordingError as error:
