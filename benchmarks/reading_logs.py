@@ -87,6 +87,18 @@ def _owl(count: int) -> Iterator[str]:
             yield f'{_decimal(time_us)},MOUSE_MOVE,"[{x},{y}]"'
 
 
+def _owa_lines(count: int) -> Iterator[str]:
+    at_x = at_y = 0
+    for time_us, key, x, y in _inputs(count):
+        if key:
+            word, rest = f"keyboard.{'press' if x else 'release'}", f"{ord(key.upper())}"
+        else:
+            at_x, at_y = (at_x + x) % 1920, (at_y + y) % 1080
+            word, rest = "mouse.move", f"{at_x},{at_y}"
+        event = {"timestamp_ns": time_us * 1000, "event_src": "control_publisher"}
+        yield json.dumps(event | {"event_data": f'["{word}",{rest}]'})
+
+
 def _generic_jsonl(count: int) -> Iterator[str]:
     for time_us, key, x, y in _inputs(count):
         if key:
@@ -221,6 +233,7 @@ LOGS = {
     "open-p2p": Log("open-p2p", "annotation.proto", _p2p),
     "openai-vpt": Log("openai-vpt", "a.jsonl", _lines("a.jsonl", _vpt)),
     "owamcap": Log("owamcap", "a.mcap", _owamcap, "a.mkv"),
+    "owa-jsonl": Log("owa-jsonl", "event.jsonl", _lines("event.jsonl", _owa_lines), "a.mkv"),
     "owl-control": Log("owl-control", "inputs.csv", _lines("inputs.csv", _owl)),
     "ducktrack": Log("ducktrack", "events.jsonl", _lines("events.jsonl", _ducktrack)),
     "generic jsonl": Log("generic", "a.jsonl", _mapped("a.jsonl", _generic_jsonl)),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from playmill.config import LINE_POLICY, READER_POLICY, READER_WINDOW, PipelineConfig, digest_of
 from playmill.encoders import EncoderSpec
 from playmill.errors import ClockError, SourceChanged
-from playmill.inputs import Anchor, reader_for
+from playmill.inputs import Anchor, Clock, reader_for
 from playmill.inputs.reader import anchor_of
 from playmill.phrases import plural
 from playmill.plan import Chunk, cut, plan_digest
@@ -301,6 +301,7 @@ def _anchor(recording: Recording, video: VideoIndex) -> Anchor:
         ClockError: nobody says it.
     """
     found, given_us = None, recording.pts_zero_us
+    clock: Clock = "unix_us"
     if recording.reader is not None and recording.log_files is not None:
         reader = reader_for(recording.reader)
         try:
@@ -308,8 +309,11 @@ def _anchor(recording: Recording, video: VideoIndex) -> Anchor:
         except ClockError:
             if given_us is None or LINE_POLICY in reader.policies:
                 raise
+        if found is None and given_us is not None:
+            clock = reader.clock(recording.log_files)
     if given_us is not None:
-        return Anchor(pts_zero_us=given_us) if found is None else _given(found, given_us)
+        no_other = Anchor(pts_zero_us=given_us, clock=clock)
+        return no_other if found is None else _given(found, given_us)
     if found is None:
         raise ClockError(
             str(recording.path),

@@ -23,6 +23,7 @@ from playmill.inputs.marked_length import length_warnings
 from playmill.inputs.reader import (
     PLAIN,
     Anchor,
+    Clock,
     LogFiles,
     ReadOptions,
     VideoTimes,
@@ -44,13 +45,12 @@ _CUT = "Cut the video at the pause, and take the events after it out of the log.
 _KEYS = {"press": what("keyboard", "press"), "release": what("keyboard", "release")}
 
 
-def _add(table: EventTable, log: Path, line: bytes) -> None:
+def _add(table: EventTable, log: Path, event: dict[str, Any], line: bytes) -> None:
     """Add the event on `line` of `log` to `table`, or raise Rejected.
 
     Raises:
         LogError: the recording goes on after a pause.
     """
-    event = parse_object(line, exact=True)
     time_us = json_us(event.get("time_stamp"), "s", "time_stamp")
     action = event.get("action")
     if action == "move":
@@ -145,6 +145,10 @@ class DuckTrackReader:
             return None
         return LogFiles(video=video, log=log, metadata=metadata if metadata.is_file() else None)
 
+    def clock(self, files: LogFiles) -> Clock:
+        """Return "log_us": seconds of a monotonic clock."""
+        return "log_us"
+
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place pts 0 at the moment when OBS said that it had started; None without metadata.
 
@@ -177,5 +181,6 @@ class DuckTrackReader:
         """
         table = EventTable()
         expected = 'one JSON object a line, with "time_stamp" and "action"'
-        table.add_lines(files.log, partial(_add, table, files.log), expected=expected)
+        add = partial(_add, table, files.log)
+        table.add_objects(files.log, add, expected=expected, exact=True)
         return table.freeze(mouse_unit="pixels")

@@ -7,12 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from playmill.inputs.events import DEVICES, KINDS, InputEvents, Mask
-from playmill.inputs.lines import Rejected, Rejects, filled_lines, shown
+from playmill.inputs.lines import (
+    Rejected,
+    Rejects,
+    filled_lines,
+    json_lines,
+    json_object,
+    shown,
+)
 
 MAX_NAMES = 512
 """Distinct keys, buttons and axes of one log; each is a column of arrays of actions."""
@@ -150,6 +158,27 @@ class EventTable:
             except Rejected as error:
                 if line_number > 1 or line.strip() != header:
                     self.rejects.add(line_number, str(error), line)
+        self.rejects.check_some_event(log, len(self), expected)
+        self.check_order()
+
+    def add_objects(
+        self,
+        log: Path,
+        add: Callable[[dict[str, Any], bytes], None],
+        *,
+        expected: str,
+        exact: bool = False,
+    ) -> None:
+        """Do what `add_lines` does with a log of JSON objects, which `add` gets with their lines.
+
+        Args:
+            exact: give numbers with a point or an exponent as `DecimalText`, not as float.
+        """
+        for line_number, line, value in json_lines(log, exact=exact):
+            try:
+                add(value if type(value) is dict else json_object(value), line)
+            except Rejected as error:
+                self.rejects.add(line_number, str(error), line)
         self.rejects.check_some_event(log, len(self), expected)
         self.check_order()
 

@@ -13,6 +13,8 @@ from playmill.inputs.lines import DecimalText, Rejected, shown
 
 UNITS = MappingProxyType({"s": 6, "ms": 3, "us": 0, "ns": -3})
 """Unit of time -> how many decimal places its microseconds have."""
+_PLACES = dict(UNITS)
+"""The same, looked up in half the time."""
 MAX_VALUE = 1 << 24
 """Largest amount: up to here every whole number is exact in float32."""
 
@@ -29,11 +31,13 @@ def decimal_us(text: str, unit: str, name: str) -> int:
         Rejected: it is no number, or no time from 0 to 2**63 - 1 microseconds.
     """
     whole, _, part = text.partition(".")
-    places = UNITS[unit]
     # Nearly every time is a plain one, and this is several times as fast.
-    plain = len(whole) < 13 and whole.isdigit() and (part.isdigit() or not part)
-    if plain and places >= 0 and text.isascii():
-        return int(whole + part[:places].ljust(places, "0"))
+    if len(whole) < 13 and whole.isdigit() and (not part or part.isdigit()) and text.isascii():
+        places = _PLACES[unit]
+        if len(part) >= places >= 0:
+            return int(whole + part[:places])
+        if places >= 0:
+            return int(whole + part.ljust(places, "0"))
     match = DECIMAL.fullmatch(text)
     if match is None:
         raise Rejected(f'"{name}" is {text[:40]!r}, not a decimal number')

@@ -45,7 +45,7 @@ from playmill.inputs.game_recorder_session import (
     read_segment,
 )
 from playmill.inputs.lines import Rejected, filled_lines, opening_objects, parse_object, shown
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.reader import PLAIN, Anchor, Clock, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.windows_keys import WHEEL_DELTA, w3c_of_vk
 from playmill.phrases import plural
 
@@ -207,6 +207,10 @@ class GameRecorderReader:
         if others and meta is not None:
             sides.append(meta)
         return LogFiles(video=video, log=log, metadata=None if others else meta, sides=tuple(sides))
+
+    def clock(self, files: LogFiles) -> Clock:
+        """Return "unix_us"."""
+        return "unix_us"
 
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place the video where most of its pictures say that they were taken.

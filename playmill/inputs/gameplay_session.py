@@ -13,8 +13,8 @@ from typing import Any
 
 from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents
-from playmill.inputs.lines import Rejected, parse_object, shown
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.lines import Rejected, shown
+from playmill.inputs.reader import PLAIN, Anchor, Clock, LogFiles, ReadOptions, VideoTimes
 
 MAX_COUNTS = 1 << 24
 """Largest |dx|, |dy|, |delta|: up to here every whole number is exact in float32."""
@@ -40,9 +40,8 @@ def _whole(event: dict[str, Any], name: str) -> int:
     return value
 
 
-def _add(table: EventTable, line: bytes) -> None:
+def _add(table: EventTable, event: dict[str, Any], line: bytes) -> None:
     """Add the event on `line` to `table`, or raise Rejected."""
-    event = parse_object(line)
     if "t" not in event:
         raise Rejected('"t" is missing, not an int')
     time_us = checked_time(event["t"], "t")
@@ -84,6 +83,10 @@ class GameplaySessionReader:
         """Return None: session.json names the files of such a recording."""
         return None
 
+    def clock(self, files: LogFiles) -> Clock:
+        """Return "unix_us"."""
+        return "unix_us"
+
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Return None: session.json, or the user, says when pts 0 was."""
         return None
@@ -100,5 +103,5 @@ class GameplaySessionReader:
         """
         table = EventTable()
         expected = "one JSON object a line, as gameplay-session/1 describes"
-        table.add_lines(files.log, partial(_add, table), expected=expected)
+        table.add_objects(files.log, partial(_add, table), expected=expected)
         return table.freeze(drop_copies=True)

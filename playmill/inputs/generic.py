@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from playmill.inputs.lines import (
     Rejected,
     decoded,
     filled_lines,
+    json_lines,
+    json_object,
     parse_object,
     shown,
 )
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.reader import PLAIN, Anchor, Clock, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.windows_keys import W3C_BY_NUMBER
 
 FOLDER_MAPPING, OWN_MAPPING = "playmill-mapping.json", ".mapping.json"
@@ -37,6 +40,8 @@ _SHORT_TIME = 40
 _DISTINCT_AMOUNTS = 1 << 12
 """Fields of CSV that are remembered: the same few amounts come again and again."""
 _Row = dict[str, Any]
+_Part = tuple[int, int, float, float]
+"""Device and kind, code or -1, x, y."""
 _DOWN = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
 
 
@@ -49,11 +54,16 @@ class _Rows:
 
     def read(self, log: Path) -> Iterator[tuple[int, bytes, _Row | Rejected]]:
         """Yield the number of each line, the line, and its fields or why it has none."""
+        if self.mapping.format == "jsonl":
+            for line_number, line, value in json_lines(log, exact=True):
+                try:
+                    yield line_number, line, json_object(value)
+                except Rejected as error:
+                    yield line_number, line, error
+            return
         for line_number, line in filled_lines(log):
             try:
-                if self.mapping.format == "jsonl":
-                    yield line_number, line, parse_object(line, exact=True)
-                elif self.columns is None:
+                if self.columns is None:
                     self.columns = ()
                     self.columns = tuple(name.strip() for name in self._cells(line))
                 else:
@@ -93,7 +103,8 @@ class _Rows:
         columns = self.columns or ()
         if len(cells) > len(columns):
             raise Rejected(f"has {len(cells)} fields, more than {len(columns)}")
-        return {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
+        # Without empty fields, faster than by a comprehension.
+        return dict(zip(compress(columns, cells), filter(None, cells), strict=True))
 
 
 def _rows(mapping: LogMapping) -> _Rows:
@@ -113,15 +124,11 @@ def _cell_amount(cell: str, name: str) -> float:
     return amount(_decimal(cell, name), name)
 
 
-def _amount(row: _Row, name: str, mapping: LogMapping) -> float:
-    """Return field `name`, a number; a field of CSV is a text, whatever it means."""
-    value = _field(row, name)
-    return _cell_amount(value, name) if mapping.format == "csv" else amount(value, name)
-
-
 def _time_us(row: _Row, mapping: LogMapping) -> int:
     """Return the time that `row` gives, in microseconds."""
     value = _field(row, mapping.time)
+    if type(value) is DecimalText:
+        return decimal_us(value, mapping.unit, mapping.time)
     if mapping.format == "csv":
         if len(value) <= _SHORT_TIME:  # looked at by `decimal_us` alone
             return decimal_us(value.strip(), mapping.unit, mapping.time)
@@ -156,25 +163,32 @@ def _event_type(row: _Row, mapping: LogMapping) -> str:
     return name
 
 
-def _add(
-    row: _Row, event: EventMapping, mapping: LogMapping, table: EventTable, raw: bytes
-) -> None:
-    """Add the event that `row` says, or raise Rejected."""
-    time_us = _time_us(row, mapping)
-    kind, x, y = event.kind, 0.0, 0.0
-    if kind == "switch":
-        kind = "press" if _is_down(row, event.down or "", mapping) else "release"
-    elif kind == "axis":
-        x = _amount(row, event.value or "", mapping)
-    elif kind in ("move", "position", "scroll"):
-        x = 0.0 if event.x is None else _amount(row, event.x, mapping)
-        y = 0.0 if event.y is None else _amount(row, event.y, mapping)
-    code = -1
-    if event.name_is is not None:
-        code = table.code(event.device, event.name_is, field_name="name_is")
-    elif event.name is not None:
-        code = table.code(event.device, _word(row, event.name, mapping), field_name=event.name)
-    table.add(time_us, what(event.device, kind), code=code, x=x, y=y, raw=raw)
+def _taker(event: EventMapping, mapping: LogMapping, table: EventTable) -> Callable[[_Row], _Part]:
+    """Return what reads an event but for its time, or raises Rejected."""
+    kind = event.kind
+    # A field of CSV is a text, whatever it means.
+    amount_of = _cell_amount if mapping.format == "csv" else amount
+    happened = what(event.device, "press" if kind == "switch" else kind)
+
+    def moved(row: _Row) -> _Part:
+        x = 0.0 if event.x is None else amount_of(_field(row, event.x), event.x)
+        y = 0.0 if event.y is None else amount_of(_field(row, event.y), event.y)
+        return happened, -1, x, y
+
+    def switched(row: _Row) -> _Part:
+        now, x = happened, 0.0
+        if event.down is not None and not _is_down(row, event.down, mapping):
+            now = what(event.device, "release")
+        if event.value is not None:
+            x = amount_of(_field(row, event.value), event.value)
+        if event.name is None:
+            return now, table.code(event.device, event.name_is or "", field_name="name_is"), x, 0
+        name = _word(row, event.name, mapping)
+        return now, table.code(event.device, name, field_name=event.name), x, 0
+
+    if kind in ("move", "position", "scroll"):
+        return moved
+    return switched if event.name or event.name_is else lambda row: (happened, -1, 0, 0)
 
 
 def _is_down(row: _Row, name: str, mapping: LogMapping) -> bool:
@@ -231,6 +245,14 @@ class GenericReader:
             return None
         return LogFiles(video=video, log=read_mapping(path, video).log, sides=(path,))
 
+    def clock(self, files: LogFiles) -> Clock:
+        """Return what the mapping says.
+
+        Raises:
+            LogError: the mapping file is broken.
+        """
+        return _clock(_mapping_of(files))
+
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place pts 0 as the mapping says; None: it does not.
 
@@ -240,7 +262,7 @@ class GenericReader:
         """
         mapping = _mapping_of(files)
         if mapping.clock == "video":
-            return Anchor(pts_zero_us=0, clock="log_us")
+            return Anchor(pts_zero_us=0, clock=_clock(mapping))
         if mapping.video_start is None:
             return None
         starts = _starts(mapping)
@@ -257,7 +279,7 @@ class GenericReader:
             warnings = (f"the log says {len(starts)} times that the video began: the first",)
         return Anchor(
             pts_zero_us=starts[0],
-            clock="unix_us" if mapping.clock == "unix" else "log_us",
+            clock=_clock(mapping),
             warnings=warnings,
         )
 
@@ -271,13 +293,20 @@ class GenericReader:
         mapping = _mapping_of(files)
         table, rows = EventTable(), _rows(mapping)
         hiding = bool(mapping.private) and not options.keep_text
+        takers = {
+            name: None if event is None else _taker(event, mapping, table)
+            for name, event in mapping.events.items()
+        }
         for line_number, line, row in rows.read(mapping.log):
             try:
                 if isinstance(row, Rejected):
                     raise row
-                event = mapping.events[_event_type(row, mapping)]
-                if event is not None:
-                    _add(row, event, mapping, table, rows.public(row, line) if hiding else line)
+                take = takers[_event_type(row, mapping)]
+                if take is not None:
+                    raw = rows.public(row, line) if hiding else line
+                    time_us = _time_us(row, mapping)
+                    happened, code, x, y = take(row)
+                    table.add(time_us, happened, code=code, x=x, y=y, raw=raw)
             except Rejected as error:
                 reason = "has a wrong value" if hiding else str(error)  # which may quote it
                 table.rejects.add(line_number, reason, b"" if hiding else line)
@@ -287,6 +316,10 @@ class GenericReader:
         table.check_order()
         names = W3C_BY_NUMBER if mapping.windows_keys else None
         return table.freeze(mouse_unit=mapping.mouse_unit, w3c_codes=names)
+
+
+def _clock(mapping: LogMapping) -> Clock:
+    return "unix_us" if mapping.clock == "unix" else "log_us"
 
 
 def _mapping_of(files: LogFiles) -> LogMapping:

@@ -11,10 +11,9 @@ Source:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from playmill.config import MAX_TIME_US
@@ -23,7 +22,7 @@ from playmill.inputs.events import DEVICES, InputEvents, Mask
 from playmill.inputs.lines import Rejected, Rejects, parse_object, shown
 from playmill.inputs.mcap_messages import Message, messages, profile
 from playmill.inputs.owamcap_clock import clock_of
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.reader import PLAIN, Anchor, Clock, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.snapshots import Snapshots
 from playmill.inputs.windows_keys import SIDELESS, W3C_BY_NUMBER, WHEEL_DELTA
 
@@ -49,7 +48,7 @@ _WHEEL, _TILT = 0x400, 0x800
 _ABSOLUTE = 1
 _Part = tuple[int, int, float, float]
 """Device and kind, code or -1, x, y."""
-_POSITION, _SCROLL = what("mouse", "position"), what("mouse", "scroll")
+_MOVE, _POSITION, _SCROLL = (what("mouse", kind) for kind in ("move", "position", "scroll"))
 _OTHER = {device: what(device, "other") for device in DEVICES}
 _SWITCH = {
     device: (what(device, "release"), what(device, "press")) for device in ("keyboard", "mouse")
@@ -68,14 +67,19 @@ def _whole(event: dict[str, Any], name: str, low: int, high: int) -> int:
 
 def _bits(event: dict[str, Any], name: str) -> int:
     """Return field `name`, 16 flags, all of them off if it is missing or null."""
-    return 0 if event.get(name) is None else _whole(event, name, 0, 0xFFFF)
+    value = event.get(name)
+    if value is None or (type(value) is int and not value):
+        return 0
+    return _whole(event, name, 0, 0xFFFF)
 
 
 def _number(event: dict[str, Any], name: str, default: float | None = None) -> float:
     """Return field `name`, a number; `default` if it is missing or null."""
     found: Any = event.get(name)
     value: Any = default if found is None else found
-    if type(value) not in (int, float) or not -MAX_COUNTS <= value <= MAX_COUNTS:
+    if (type(value) is not int and type(value) is not float) or not (
+        -MAX_COUNTS <= value <= MAX_COUNTS
+    ):
         raise Rejected(f'"{name}" is {_found(event, name)}, not a number up to {MAX_COUNTS}')
     return float(value)
 
@@ -156,10 +160,14 @@ class _Log:
         """Add what the device itself said; buttons and wheel only if `mouse` does not tell them."""
         x, y = _number(event, "last_x"), _number(event, "last_y")
         absolute, flags = _bits(event, "us_flags") & _ABSOLUTE, _bits(event, "button_flags")
+        if not absolute and not flags:  # as of nearly every message
+            self.raw_kinds.add("move")
+            self.table.add(time_us, _MOVE, x=x, y=y, raw=data)
+            return
         more: list[_Part] = []
         if flags and not self.told:
             more = [*self._raw_clicks(flags), *_raw_turns(event, flags)]
-        if x or y or absolute or not flags:
+        if x or y or absolute:
             kind = "position" if absolute else "move"
             if absolute and self.told:
                 kind, x, y = "other", 0, 0  # the way that it went is in the positions of `mouse`
@@ -234,18 +242,14 @@ def _only_numbers(value: dict[str, Any]) -> None:
         raise Rejected(f'"hWnd" is {shown(value["hWnd"])}, not an int')
 
 
-_TOPICS: MappingProxyType[str, Callable[[_Log, int, dict[str, Any], bytes], None]] = (
-    MappingProxyType(
-        {
-            "keyboard": _Log.keyboard,
-            "keyboard/state": _Log.keyboard_state,
-            "mouse": _Log.mouse,
-            "mouse/state": _Log.mouse_state,
-            "mouse/raw": _Log.mouse_raw,
-            "window": _Log.window,
-        }
-    )
-)
+_TOPICS: Mapping[str, Callable[[_Log, int, dict[str, Any], bytes], None]] = {
+    "keyboard": _Log.keyboard,
+    "keyboard/state": _Log.keyboard_state,
+    "mouse": _Log.mouse,
+    "mouse/state": _Log.mouse_state,
+    "mouse/raw": _Log.mouse_raw,
+    "window": _Log.window,
+}
 _PUBLIC = frozenset(_TOPICS) - {"window"}
 """Topics that hold no text; of others' rejected messages nothing is kept unless asked for."""
 
@@ -263,8 +267,9 @@ def _time_us(event: dict[str, Any], log_ns: int) -> int:
     stamp = event.get("timestamp")
     if stamp is not None and type(stamp) is not int:
         raise Rejected(f'"timestamp" is {shown(stamp)}, not an int')
-    near = stamp is not None and stamp >= 0 and abs(stamp - log_ns) <= MAX_STAMP_NS
-    return (stamp if near and stamp is not None else log_ns) // 1000
+    if stamp is None or stamp < 0 or not -MAX_STAMP_NS <= stamp - log_ns <= MAX_STAMP_NS:
+        stamp = log_ns
+    return stamp // 1000
 
 
 def _missing(start_us: int, stop_us: int) -> list[Mask]:
@@ -289,6 +294,10 @@ class OWAMcapReader:
         """Return NAME.mcap beside NAME.mkv, if it names the profile of OWAMcap."""
         log = video.with_suffix(".mcap")
         return LogFiles(video=video, log=log) if profile(log) == PROFILE else None
+
+    def clock(self, files: LogFiles) -> Clock:
+        """Return "unix_us"."""
+        return "unix_us"
 
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place the video by its subtitle clock, else by the stamps of its frames.

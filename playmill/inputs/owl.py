@@ -22,7 +22,7 @@ from playmill.inputs.events import DEVICES, InputEvents, Mask
 from playmill.inputs.exact_numbers import amount, decimal_us, true_or_false
 from playmill.inputs.lines import Rejected, decoded, log_lines, parse_json, shown
 from playmill.inputs.marked_length import length_warnings
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.reader import PLAIN, Anchor, Clock, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.snapshots import Snapshots
 from playmill.inputs.windows_keys import W3C_BY_NUMBER, WHEEL_DELTA
 
@@ -35,6 +35,8 @@ MAX_REASON_BYTES = 500
 _OTHER = {device: what(device, "other") for device in DEVICES}
 _SWITCH = {device: (what(device, "release"), what(device, "press")) for device in DEVICES}
 _AXIS, _MOVE, _SCROLL = what("gamepad", "axis"), what("mouse", "move"), what("mouse", "scroll")
+_SHORT, _MAX_KNOWN = 64, 1 << 14
+"""Length of arguments that are remembered, and how many: the same come again and again."""
 _Part = tuple[int, int, float, float]
 """Device and kind, code or -1, x, y."""
 
@@ -75,6 +77,8 @@ class _Log:
     focus: list[tuple[int, bool]] = field(default_factory=list)
     """Time, and whether the game had the input from then on."""
     last_us: int = 0
+    known: dict[tuple[str, str], list[_Part]] = field(default_factory=dict)
+    """Event type and JSON -> what that says, whenever it is said."""
 
     def add(self, line: bytes) -> None:
         """Add the event on `line`, or raise Rejected."""
@@ -82,9 +86,14 @@ class _Log:
         if event_type not in _TYPES:
             raise Rejected(f'"event_type" is {event_type[:40]!r}, none of {", ".join(_TYPES)}')
         device, take = _TYPES[event_type]
-        parts = take(self, time_us, _arguments(text))
-        self.last_us = max(self.last_us, time_us)
-        for event, code, x, y in parts or [(_OTHER[device], -1, 0, 0)]:
+        parts = self.known.get((event_type, text))
+        if parts is None:
+            parts = take(self, time_us, _arguments(text)) or [(_OTHER[device], -1, 0, 0)]
+            if take in _TIMELESS and len(text) <= _SHORT and len(self.known) < _MAX_KNOWN:
+                self.known[event_type, text] = parts
+        if time_us > self.last_us:
+            self.last_us = time_us
+        for event, code, x, y in parts:
             self.table.add(time_us, event, code=code, x=x, y=y, raw=line)
             line = b""
             if code >= 0 and event in _SWITCH[device]:
@@ -204,6 +213,21 @@ _TYPES: MappingProxyType[str, tuple[str, _Take]] = MappingProxyType(
 )
 
 
+_TIMELESS = frozenset(
+    (
+        _Log.marker,
+        _Log.move,
+        _Log.button,
+        _Log.scroll,
+        _Log.key,
+        _Log.pad_button,
+        _Log.pad_button_value,
+        _Log.pad_axis,
+    )
+)
+"""Those that do not look at the time: what they return for a text is the same on another line."""
+
+
 def _name(number: object) -> str:
     if type(number) is not int or not 0 <= number <= 0xFFFF:
         raise Rejected(f"{shown(number)} is no number of a key, button or axis")
@@ -296,6 +320,10 @@ class OWLControlReader:
             metadata=metadata if metadata.is_file() else None,
             sides=tuple(marker for marker in markers if marker.is_file()),
         )
+
+    def clock(self, files: LogFiles) -> Clock:
+        """Return "unix_us"."""
+        return "unix_us"
 
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place pts 0 at VIDEO_START, or else at HOOK_START; START is earlier than the video.

@@ -20,7 +20,7 @@ played) are masked `unknown`; what a model did is masked `simulated`, and its ev
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,11 +41,13 @@ from playmill.inputs.p2p_messages import (
     glance,
     read_annotation,
     read_event,
+    split_event,
 )
 from playmill.inputs.protobuf_wire import field_span
 from playmill.inputs.reader import (
     PLAIN,
     Anchor,
+    Clock,
     LogFiles,
     ReadOptions,
     VideoTimes,
@@ -59,6 +61,8 @@ TICK_US = 50_000
 _NAMES = re.compile(r"(video|\d+x\d+)\.mp4", re.IGNORECASE)
 _LOG = "annotation.proto"
 _OPENING_BYTES = 20
+MAX_KNOWN = 1 << 14
+"""Events that are remembered but for their time."""
 
 
 def _annotations(log: Path) -> Iterator[bytes | Rejected]:
@@ -129,6 +133,8 @@ class _Log:
     """Time of the picture of each annotation."""
     table: EventTable = field(default_factory=EventTable)
     key_codes: dict[str, str] = field(default_factory=dict)
+    known: dict[bytes, tuple[Happened, int, int]] = field(default_factory=dict)
+    """What happened, by `split_event`, with device and kind in one number, and the code."""
     held: set[tuple[str, str]] = field(default_factory=set)
     """Device and name of what is down."""
     axes: dict[str, float] = field(default_factory=dict)
@@ -191,29 +197,43 @@ class _Log:
         return code
 
     def _remember(self, done: Happened) -> None:
-        if done.kind == "axis":
-            self.axes[done.name] = done.x
-        elif done.kind == "position":
-            self.pointer = done.x, done.y
-        elif done.kind == "press" or (done.kind == "state" and done.x):
+        kind = done.kind
+        if kind == "press" or (kind == "state" and done.x):
             self.held.add((done.device, done.name))
-        elif done.kind in ("release", "state"):
+        elif kind in ("release", "state"):
             self.held.discard((done.device, done.name))
+        elif kind == "axis":
+            self.axes[done.name] = done.x
+        elif kind == "position":
+            self.pointer = done.x, done.y
 
     def _add_events(self, annotation: Annotation) -> bool:
         """Add the annotation's events; return whether a model made any of them."""
-        simulated = False
+        if not annotation.events:
+            return False
+        simulated, moved = False, self._mover()
         for raw in annotation.events:
             try:
+                parts = split_event(raw)
+                known = None if parts is None else self.known.get(parts[0])
+                if parts is not None and known is not None:
+                    time_us = checked_time(moved(parts[1] // 1000), "time of its frame")
+                    done, event, code = known
+                    self.table.add(time_us, event, code=code, x=done.x, y=done.y, raw=raw)
+                    self._remember(done)
+                    continue
                 time_ns, by_model, done = read_event(raw)
-                self._add_all(self._moved(time_ns // 1000), [done], raw)
+                self._add_all(moved(time_ns // 1000), [done], raw)
                 simulated |= by_model
+                if parts is not None and len(self.known) < MAX_KNOWN:
+                    self.known[parts[0]] = done, what(done.device, done.kind), self._code(done)
             except Rejected as error:
                 self.table.rejects.add(self.count + 1, str(error), raw)
         return simulated
 
-    def _moved(self, time_us: int) -> int:
-        """Return the place between two frames' times that a time has between their pictures.
+    def _mover(self) -> Callable[[int], int]:
+        """Return what gives the place between two frames' times that a time of this annotation has
+        between their pictures.
 
         At neither frame's own time: what the annotation before says was held there is without it,
         and no policy that compares times gives it to another frame.
@@ -221,12 +241,19 @@ class _Log:
         start, stop = self._start_us(), self._stop_us()
         taken = self.outline.frame_us[self.count]
         if not self.count:
-            return max(stop - max(taken - time_us, 1), 0)
+            return lambda time_us: max(stop - max(taken - time_us, 1), 0)
         before = self.outline.frame_us[self.count - 1]
-        moved = 0
-        if 0 < before < taken:
-            moved = (time_us - before) * (stop - start) // (taken - before)
-        return start + max(min(max(moved, 1), stop - start - 1), 0)
+        last = max(stop - 1, start)
+        first = min(start + 1, last)
+        if not 0 < before < taken:
+            return lambda time_us: first
+        period, frame = taken - before, stop - start
+
+        def moved(time_us: int) -> int:
+            place = start + (time_us - before) * frame // period
+            return first if place < first else last if place > last else place
+
+        return moved
 
     def _add_label(self, user: Action, content: bytes) -> None:
         """Add what the label says: all of it where there are no events, else what they missed."""
@@ -290,6 +317,10 @@ class P2pReader:
         if not _NAMES.fullmatch(video.name) or not log.is_file() or not _looks_right(log):
             return None
         return LogFiles(video=video, log=log)
+
+    def clock(self, files: LogFiles) -> Clock:
+        """Return "log_us": nanoseconds since recording began."""
+        return "log_us"
 
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place the video on the recorder's clock, which began when it did.

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from playmill.inputs.lines import Rejected
-from playmill.inputs.protobuf_wire import Message
+from playmill.inputs.protobuf_wire import BYTES, Message, read_varint
 
 FRAME_ANNOTATIONS = 3 << 3 | 2
 """Tag of the field of VideoAnnotation, the file's only message, that holds them."""
@@ -20,6 +21,7 @@ TOP_LEVEL = {2: 2, 3: 2, 4: 2, 5: 2, 6: 0, 7: 2, 8: 2, 9: 2}
 
 _USER_ACTION, _SYSTEM_ACTION, _FRAME_TIME, _INPUT_EVENTS = 1, 6, 8, 9
 _KEYBOARD, _IS_KNOWN, _MOUSE, _GAME_PAD = 2, 3, 4, 5
+_TIME, _SIMULATED = 6, 10
 _PAD_BUTTONS = (
     "south", "north", "east", "west", "dpad_up", "dpad_down", "dpad_left", "dpad_right",
     "start", "select", "left_bumper", "right_bumper",
@@ -34,8 +36,7 @@ _MOUSE_BUTTONS = {"0": "left", "1": "right", "2": "middle"}
 """`buttons_down` has numbers where events have names."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Happened:
+class Happened(NamedTuple):
     """One input: an event, or what a label sums up."""
 
     device: str
@@ -105,12 +106,27 @@ def read_event(data: bytes) -> tuple[int, bool, Happened]:
         Rejected: it is broken, or none that is known.
     """
     message = Message(data)
-    for number in _EVENTS:
-        part = message.part(number) if number in message else None
-        if part is not None:
-            done = _happened(number, part)
-            return message.uint(6), message.bool(10), done
-    raise Rejected("an input event is of no known kind")
+    number = message.first_of(_EVENTS)
+    part = None if number is None else message.part(number)
+    if number is None or part is None:
+        raise Rejected("an input event is of no known kind")
+    done = _happened(number, part)
+    return message.uint(_TIME), message.bool(_SIMULATED), done
+
+
+def split_event(data: bytes) -> tuple[bytes, int] | None:
+    """Return what happened, not yet read, and the time of an InputEvent; None: it has other fields
+    or another order, and `read_event` is needed.
+
+    The first of two such events tells what the second is, for the same few happen all the time.
+    """
+    if len(data) < 2 or data[0] not in _EVENT_TAGS or data[1] >= 0x80:
+        return None
+    stop = 2 + data[1]
+    if stop >= len(data) or data[stop] != _TIME << 3:
+        return None
+    time_ns, end = read_varint(data, stop + 1)
+    return (data[:stop], time_ns) if end == len(data) else None
 
 
 def _happened(number: int, data: bytes) -> Happened:
@@ -216,3 +232,4 @@ _EVENTS = {
     9: _axis,
 }
 """Field of InputEvent -> what reads it."""
+_EVENT_TAGS = frozenset(number << 3 | BYTES for number in _EVENTS)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from playmill.inputs.lines import Rejected
 
@@ -27,10 +27,10 @@ def read_varint(data: bytes, place: int) -> tuple[int, int]:
         return data[place], place + 1
     value = shift = 0
     for byte in data[place : place + _VARINT_BYTES]:
+        if byte < 0x80:
+            return (value | byte << shift) & 0xFFFF_FFFF_FFFF_FFFF, place + shift // 7 + 1
         value |= (byte & 0x7F) << shift
         shift += 7
-        if byte < 0x80:
-            return value & 0xFFFF_FFFF_FFFF_FFFF, place + shift // 7
     raise Rejected(f"a number at byte {place} has no end")
 
 
@@ -60,31 +60,58 @@ def field_span(data: bytes, place: int = 0) -> tuple[int, int, int, int]:
     raise Rejected(f"a field at byte {place} has the wire type {wire_type}")
 
 
-def read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield tag and value of each field of a message; raise Rejected."""
+def read_fields(data: bytes) -> list[tuple[int, int | bytes]]:
+    """Return tag and value of each field of a message; raise Rejected."""
+    fields: list[tuple[int, int | bytes]] = []
     place, size = 0, len(data)
     while place < size:
+        # Most fields have a tag of one byte, and a length or a number of one: there are millions.
+        tag = data[place]
+        if 8 <= tag < 0x80 and place + 1 < size:
+            number, wire_type = data[place + 1], tag & 7
+            if wire_type == VARINT:
+                place += 2
+                if number >= 0x80:
+                    number, place = read_varint(data, place - 1)
+                fields.append((tag, number))
+                continue
+            stop = place + 2 + number
+            if wire_type == BYTES and number < 0x80 and stop <= size:
+                fields.append((tag, data[place + 2 : stop]))
+                place = stop
+                continue
         tag, value, start, stop = field_span(data, place)
         if stop > size:
             raise Rejected(f"a field at byte {place} ends {stop - size} bytes after its message")
-        yield tag, value if tag & 7 == VARINT else data[start:stop]
+        fields.append((tag, value if tag & 7 == VARINT else data[start:stop]))
         place = stop
+    return fields
 
 
 class Message:
     """One message's fields; of what is there more than once, the last, unless all are asked for."""
 
     def __init__(self, data: bytes) -> None:
-        self._fields = list(read_fields(data))
+        self._fields = read_fields(data)
         self._last = {tag >> 3: (tag, value) for tag, value in self._fields}
 
     def __contains__(self, number: int) -> bool:
         return number in self._last
 
+    def first_of(self, numbers: Iterable[int]) -> int | None:
+        """Return the first of `numbers` that a field has; None: no field has any."""
+        for number in numbers:
+            if number in self._last:
+                return number
+        return None
+
     def _value(self, number: int, wire_type: int) -> int | bytes | None:
-        tag, value = self._last.get(number, (wire_type, None))
-        _check_type(number, tag & 7, wire_type)
-        return value
+        field = self._last.get(number)
+        if field is None:
+            return None
+        if field[0] & 7 != wire_type:
+            _check_type(number, field[0] & 7, wire_type)
+        return field[1]
 
     def parts(self, number: int) -> list[bytes]:
         """Return the bytes of every field of that number."""

@@ -120,6 +120,11 @@ class InputReader(Protocol):
         Reads a few kilobytes at most, and takes nothing for certain that it has not seen there.
         """
 
+    def clock(self, files: LogFiles) -> Clock:
+        """Return what the log's times count from: asked where `anchor` cannot say when pts 0 was,
+        and the user does. Never "stream".
+        """
+
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place the video on the log's clock; None: the files do not say.
 

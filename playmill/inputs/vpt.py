@@ -31,7 +31,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,21 +42,23 @@ from playmill.config import LINE_POLICY, MAX_TIME_US
 from playmill.inputs.event_table import EventTable, checked_time, what
 from playmill.inputs.events import InputEvents, Mask
 from playmill.inputs.line_times import LineTimes, line_masks
-from playmill.inputs.lines import Rejected, filled_lines, opening_objects
-from playmill.inputs.reader import PLAIN, Anchor, LogFiles, ReadOptions, VideoTimes
-from playmill.inputs.vpt_line import Switches, Tick, key_code, read_line, read_time
+from playmill.inputs.lines import Rejected, json_batches, json_lines, opening_objects
+from playmill.inputs.reader import PLAIN, Anchor, Clock, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs.vpt_line import Line, Switches, Tick, key_code, milli_us, read_lines
 from playmill.phrases import plural
 
 TICK_US = 50_000
 """Length of a game tick, where a line beyond the frames does not say when it was."""
 _ATTACK = frozenset({"0"})
+_OTHER, _MOVE = what("other", "other"), what("mouse", "move")
+_SCROLL, _POSITION = what("mouse", "scroll"), what("mouse", "position")
 _GUI_SCALES = {"5.7": 0.5, "5.8": 0.5, "6.7": 2.0, "6.8": 2.0, "6.9": 2.0}
 """Recorder version -> what its dx, dy have to be multiplied by while a GUI is open."""
 
 
 def line_times_us(log: Path) -> list[int | None]:
     """Return the Unix time that each line gives, in microseconds; None where it gives none."""
-    return [read_time(content) for _, content in filled_lines(log)]
+    return [milli_us(value) for _, _, value in json_lines(log)]
 
 
 def clock_pairs(
@@ -82,10 +84,8 @@ class _Device:
     seen: bool = False
     """That was the line before."""
 
-    def changes(self, now: Switches | None) -> Iterator[tuple[str, str]]:
+    def changes(self, now: Switches) -> Iterator[tuple[str, str]]:
         """Yield name and kind of what happened within a tick, by name."""
-        if now is None:
-            return
         for name in sorted(self.held | now.held | now.new):
             if name in now.new:  # it went down, so it was up before, whatever it is at the end
                 if name in self.held:
@@ -100,7 +100,8 @@ class _Device:
     def take(self, now: Switches | None) -> None:
         """Remember what a line says."""
         self.seen = now is not None
-        self.held = self.held if now is None else now.held
+        if now is not None:
+            self.held = now.held
 
 
 @dataclass(kw_only=True, slots=True)
@@ -108,11 +109,12 @@ class _Log:
     """A log while it is read."""
 
     times: LineTimes
-    keep_text: bool
     table: EventTable = field(default_factory=EventTable)
     keyboard: _Device = field(default_factory=lambda: _Device(name="keyboard"))
     buttons: _Device = field(default_factory=lambda: _Device(name="mouse"))
     key_codes: dict[str, str] = field(default_factory=dict)
+    own_codes: tuple[int, int] | None = None
+    """Of "tick" and "hotbar"; None: no line was sound yet."""
     attack_is_stuck: bool = False
     gui: bool = False
     slot: int | None = None
@@ -121,9 +123,8 @@ class _Log:
     unknown: bytearray = field(default_factory=bytearray)
     in_gui: bytearray = field(default_factory=bytearray)
 
-    def add(self, number: int, content: bytes) -> None:
+    def add(self, number: int, line: Line) -> None:
         """Take the next line that is not blank."""
-        line = read_line(content, keep_text=self.keep_text)
         time_us = min(self.times.next(line.milli_us), MAX_TIME_US)
         tick, reason = line.tick, line.reason
         if tick is not None:
@@ -137,8 +138,10 @@ class _Log:
             tick = Tick()
         self.keyboard.take(tick.keyboard)
         self.buttons.take(tick.buttons)
-        self.gui = self.gui if tick.gui is None else tick.gui
-        self.slot = self.slot if tick.slot is None else tick.slot
+        if tick.gui is not None:
+            self.gui = tick.gui
+        if tick.slot is not None:
+            self.slot = tick.slot
         self.time_us.append(time_us)
         self.unknown.append(tick.keyboard is None or tick.buttons is None)
         self.in_gui.append(self.gui)
@@ -150,39 +153,45 @@ class _Log:
         new = tick.buttons.new
         if not self.time_us:
             self.attack_is_stuck = new == _ATTACK
-        elif new >= _ATTACK:
+        elif self.attack_is_stuck and new >= _ATTACK:
             self.attack_is_stuck = False
         if not self.attack_is_stuck:
             return tick
-        buttons = Switches(held=tick.buttons.held - _ATTACK, new=new - _ATTACK)
-        return replace(tick, buttons=buttons)
+        buttons = Switches(tick.buttons.held - _ATTACK, new - _ATTACK)
+        return tick._replace(buttons=buttons)
 
     def _add_events(self, tick: Tick, time_us: int, raw: bytes) -> None:
-        switched = [*self._switched(self.keyboard, tick.keyboard)]
-        switched += self._switched(self.buttons, tick.buttons)
-        line = self.table.code("other", "tick", field_name="tick")
-        hotbar = self.table.code("other", "hotbar", field_name="hotbar")
+        switched: list[tuple[int, int, float]] = []
+        for device, now in (self.keyboard, tick.keyboard), (self.buttons, tick.buttons):
+            if now is not None and (now.new or now.held != device.held):  # on few lines
+                switched += self._switched(device, now)
+        if self.own_codes is None:
+            names = ("tick", "hotbar")
+            line, hotbar = (self.table.code("other", name, field_name=name) for name in names)
+            self.own_codes = line, hotbar
+        line, hotbar = self.own_codes
         # From here on nothing can be wrong, so that a line is taken whole or not at all.
         add = self.table.add
-        add(time_us, what("other", "other"), code=line, x=len(self.time_us), raw=raw)
+        add(time_us, _OTHER, code=line, x=len(self.time_us), raw=raw)
         for event, code, x in switched:
             add(time_us, event, code=code, x=x)
-        if any(tick.move):
-            add(time_us, what("mouse", "move"), x=tick.move[0], y=tick.move[1])
+        x, y = tick.move
+        if x or y:
+            add(time_us, _MOVE, x=x, y=y)
         if tick.wheel:
-            add(time_us, what("mouse", "scroll"), y=tick.wheel)
+            add(time_us, _SCROLL, y=tick.wheel)
         if tick.cursor is not None:
-            add(time_us, what("mouse", "position"), x=tick.cursor[0], y=tick.cursor[1])
+            add(time_us, _POSITION, x=tick.cursor[0], y=tick.cursor[1])
         if tick.slot is not None and tick.slot != self.slot:
-            add(time_us, what("other", "other"), code=hotbar, x=tick.slot, y=self._turned(tick))
+            add(time_us, _OTHER, code=hotbar, x=tick.slot, y=self._turned(tick))
 
-    def _switched(self, device: _Device, now: Switches | None) -> Iterator[tuple[int, int, float]]:
+    def _switched(self, device: _Device, now: Switches) -> Iterator[tuple[int, int, float]]:
         """Yield event, code and value of each change."""
         for name, kind in device.changes(now):
             code = self.table.code(device.name, name, field_name=device.name)
             if device is self.keyboard and name not in self.key_codes:
                 self.key_codes[name] = key_code(name)
-            held = kind == "state" and now is not None and name in now.held
+            held = kind == "state" and name in now.held
             yield what(device.name, kind), code, float(held)
 
     def _turned(self, tick: Tick) -> bool:
@@ -229,6 +238,10 @@ class VptReader:
         options = video.with_name(f"{video.stem}-options.json")
         return LogFiles(video=video, log=log, metadata=options if options.is_file() else None)
 
+    def clock(self, files: LogFiles) -> Clock:
+        """Return "unix_us"."""
+        return "unix_us"
+
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         """Place frame 0 at the time of line 0; the frame of a later line if that gives none.
 
@@ -259,9 +272,11 @@ class VptReader:
             LogError: the log is not empty, and not one of its lines is a tick.
         """
         frames = [] if options.line_us is None else options.line_us.tolist()
-        log = _Log(times=LineTimes(frames=frames, tick_us=TICK_US), keep_text=options.keep_text)
-        for number, content in filled_lines(files.log):
-            log.add(number, content)
+        log = _Log(times=LineTimes(frames=frames, tick_us=TICK_US))
+        for batch in json_batches(files.log):
+            lines = read_lines(batch.lines, batch.values, keep_text=options.keep_text)
+            for number, line in zip(batch.numbers, lines, strict=True):
+                log.add(number, line)
         log.table.rejects.check_some_event(
             files.log, len(log.table), "one JSON object a game tick, with mouse and keyboard"
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from playmill.config import MAX_TIME_US
 from playmill.inputs.event_table import MAX_NAME_BYTES, check_name
-from playmill.inputs.lines import Rejected, decoded, parse_json, shown
+from playmill.inputs.lines import Rejected, json_object, shown
 from playmill.inputs.w3c import w3c_code
 
 MAX_COUNTS = float(1 << 24)
@@ -17,7 +18,10 @@ MAX_COUNTS = float(1 << 24)
 MAX_SLOTS = 1 << 24
 """Slots are numbers below it."""
 
-_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+_ENCODE = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_MARK = "\0"
+_ENCODED_MARK = b',"\\u0000",'
+"""What stands between lines that are encoded at once."""
 _STATE_OF_THE_GAME = ("inventory", "stats")
 _TYPED_TEXT = "chars"
 _KEYPAD = {
@@ -29,10 +33,11 @@ _KEYPAD = {
     "enter": "NumpadEnter",
     "equal": "NumpadEqual",
 }
+_FEW, _DISTINCT = 16, 1 << 12
+"""Keys of which sets are remembered, and how many sets: the same are held on many lines."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Switches:
+class Switches(NamedTuple):
     """What one line says of the keyboard's keys, or of the mouse's buttons."""
 
     held: frozenset[str]
@@ -41,26 +46,27 @@ class Switches:
     """Went down within the tick."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tick:
+_NOTHING = Switches(frozenset(), frozenset())
+
+
+class Tick(NamedTuple):
     """What one line says; None: nothing of that."""
 
     keyboard: Switches | None = None
     buttons: Switches | None = None
     """Named by their numbers."""
+    gui: bool | None = None
+    """Whether a GUI is open."""
+    slot: int | None = None
+    """The selected slot of the hotbar, from 0."""
     move: tuple[float, float] = (0, 0)
     """dx, dy."""
     wheel: float = 0
     cursor: tuple[float, float] | None = None
     """x, y; only while a GUI is open."""
-    gui: bool | None = None
-    """Whether a GUI is open."""
-    slot: int | None = None
-    """The selected slot of the hotbar, from 0."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line, sound or not."""
 
     raw: bytes
@@ -73,28 +79,23 @@ class Line:
     """What is wrong with it."""
 
 
-def read_line(content: bytes, *, keep_text: bool) -> Line:
-    """Read one line.
+def read_lines(lines: Sequence[bytes], values: Sequence[Any], *, keep_text: bool) -> Iterator[Line]:
+    """Yield what each line says.
 
     Args:
+        lines: as logged.
+        values: what each is in JSON, or the `Rejected` that says why it is none; they are changed.
         keep_text: keep typed text in `Line.raw`, and the bytes of what is no JSON.
     """
-    raw = content if keep_text else b""  # nobody can tell which of it would be text
-    milli_us = None
-    try:
-        value = parse_json(decoded(content))
-        raw, milli_us = _kept(value, keep_text=keep_text), _milli_us(value)
-        return Line(raw=raw, milli_us=milli_us, tick=_tick(value))
-    except Rejected as error:
-        return Line(raw=raw, milli_us=milli_us, reason=str(error))
-
-
-def read_time(content: bytes) -> int | None:
-    """Return `Line.milli_us` alone."""
-    try:
-        return _milli_us(parse_json(decoded(content)))
-    except Rejected:
-        return None
+    ticks = [_tick_or_reason(value) for value in values]
+    raws = _encoded([_kept(value, keep_text=keep_text) for value in values])
+    for line, value, tick, raw in zip(lines, values, ticks, raws, strict=True):
+        if isinstance(tick, Tick):
+            yield Line(raw, milli_us(value), tick)
+        elif tick is value:  # nobody can tell which of it would be text
+            yield Line(line if keep_text else b"", None, None, str(tick))
+        else:
+            yield Line(raw if type(value) is dict else b"", milli_us(value), None, str(tick))
 
 
 def key_code(name: str) -> str:
@@ -108,12 +109,18 @@ def key_code(name: str) -> str:
     return "Backquote" if key == "grave.accent" else w3c_code(key.replace(".", ""))
 
 
-def _tick(line: object) -> Tick:
+def _tick_or_reason(value: Any) -> Tick | Rejected:
+    try:
+        return _tick(value)
+    except Rejected as error:
+        return error
+
+
+def _tick(line: Any) -> Tick:
     """Return what a line says; raise Rejected."""
     if line is None:
         return Tick()
-    if not isinstance(line, dict):
-        raise Rejected(f"is JSON {type(line).__name__}, not an object")
+    line = json_object(line)
     if "mouse" not in line and "keyboard" not in line:
         raise Rejected('has neither "mouse" nor "keyboard"')
     gui = line.get("isGuiOpen")
@@ -125,16 +132,11 @@ def _tick(line: object) -> Tick:
     keyboard, mouse = _part(line, "keyboard"), _part(line, "mouse")
     keys = None if keyboard is None else _switches(keyboard, "keys", "newKeys", str)
     if mouse is None:
-        return Tick(keyboard=keys, gui=gui, slot=slot)
-    return Tick(
-        keyboard=keys,
-        buttons=_switches(mouse, "buttons", "newButtons", int),
-        move=(_number(mouse, "dx"), _number(mouse, "dy")),
-        wheel=_number(mouse, "dwheel"),
-        cursor=(_number(mouse, "x"), _number(mouse, "y")) if gui else None,
-        gui=gui,
-        slot=slot,
-    )
+        return Tick(keys, None, gui, slot)
+    buttons = _switches(mouse, "buttons", "newButtons", int)
+    move, wheel = (_number(mouse, "dx"), _number(mouse, "dy")), _number(mouse, "dwheel")
+    cursor = (_number(mouse, "x"), _number(mouse, "y")) if gui else None
+    return Tick(keys, buttons, gui, slot, move, wheel, cursor)
 
 
 def _part(line: dict[str, Any], name: str) -> dict[str, Any] | None:
@@ -145,15 +147,31 @@ def _part(line: dict[str, Any], name: str) -> dict[str, Any] | None:
 
 
 def _switches(part: dict[str, Any], held: str, new: str, kind: type) -> Switches:
-    return Switches(
-        held=_names(part.get(held), held, kind), new=_names(part.get(new, []), new, kind)
-    )
+    now, went_down = part.get(held), part.get(new, [])
+    if now == went_down == []:
+        return _NOTHING
+    return Switches(_names(now, held, kind), _names(went_down, new, kind))
 
 
 def _names(values: object, name: str, kind: type) -> frozenset[str]:
     """Return the keys (str) or buttons (int) of a list."""
     if not isinstance(values, list):
         raise Rejected(f'"{name}" is {shown(values)}, not a list')
+    if kind is str and len(values) <= _FEW:
+        try:
+            return _key_names(tuple(values), name)
+        except TypeError:  # a list or an object is among them
+            pass
+    return _checked_names(values, name, kind)
+
+
+@lru_cache(_DISTINCT)
+def _key_names(values: tuple[Any, ...], name: str) -> frozenset[str]:
+    # Nothing but a text is equal to a text: with numbers, of which 1 and true are, this is wrong.
+    return _checked_names(values, name, str)
+
+
+def _checked_names(values: Iterable[Any], name: str, kind: type) -> frozenset[str]:
     for value in values:
         if type(value) is not kind:
             raise Rejected(f'"{name}" holds {shown(value)}, not {kind.__name__}')
@@ -171,7 +189,8 @@ def _number(part: dict[str, Any], name: str) -> float:
     return float(value)
 
 
-def _milli_us(line: object) -> int | None:
+def milli_us(line: object) -> int | None:
+    """Return `Line.milli_us` of what a line is in JSON."""
     milli = line.get("milli") if isinstance(line, dict) else None
     if type(milli) is float and math.isfinite(milli):
         milli = round(milli)
@@ -180,17 +199,39 @@ def _milli_us(line: object) -> int | None:
     return milli * 1000
 
 
-def _kept(line: object, *, keep_text: bool) -> bytes:
-    """Return what is kept of a line: no state of the game, nor typed text unless asked for."""
-    if not isinstance(line, dict):
-        return b"null" if line is None else b""
-    hidden = _STATE_OF_THE_GAME if keep_text else (*_STATE_OF_THE_GAME, _TYPED_TEXT)
-    kept = {name: value for name, value in line.items() if name not in hidden}
-    keyboard = kept.get("keyboard")
-    if not keep_text and keyboard is not None:
-        keys = keyboard if isinstance(keyboard, dict) else {}
-        kept["keyboard"] = {name: value for name, value in keys.items() if name != _TYPED_TEXT}
+def _kept(line: Any, *, keep_text: bool) -> Any:
+    """Return what is kept of a line: no state of the game, nor typed text unless asked for.
+
+    An object is changed in place. Of what is no object, nothing is kept.
+    """
+    if type(line) is not dict:
+        return None
+    for name in _STATE_OF_THE_GAME:
+        line.pop(name, None)
+    if not keep_text:
+        line.pop(_TYPED_TEXT, None)
+        keyboard = line.get("keyboard")
+        if isinstance(keyboard, dict):
+            keyboard.pop(_TYPED_TEXT, None)
+        elif keyboard is not None:
+            line["keyboard"] = {}
+    return line
+
+
+def _encoded(values: list[Any]) -> list[bytes]:
+    """Return each value as JSON without blanks; b"" of one that is nested too deep."""
     try:
-        return _ENCODE(kept).encode()
+        marked = [each for value in values for each in (value, _MARK)]
+        parts = _ENCODE(marked[:-1]).encode()[1:-1].split(_ENCODED_MARK)
+        if len(parts) == len(values):
+            return parts
+    except RecursionError:
+        pass
+    return [_encoded_one(value) for value in values]  # one of them has the mark in it
+
+
+def _encoded_one(value: Any) -> bytes:
+    try:
+        return _ENCODE(value).encode()
     except RecursionError:
         return b""

@@ -40,8 +40,8 @@ def bars(spans: Iterable[tuple[float, float]], *, class_: str) -> Markup | None:
 def marks(
     places: Iterable[float], *, class_: str, top: float = 0, bottom: float = HEIGHT
 ) -> Markup | None:
-    """Return upright lines at `places` of x; None for none."""
-    steps = [f"M{_x(x)} {top:g}V{bottom:g}" for x in places]
+    """Return upright lines at `places` of x, each once where it is drawn; None for none."""
+    steps = dict.fromkeys(f"M{_x(x)} {top:g}V{bottom:g}" for x in places)
     return tag("path", d=Markup("".join(steps)), class_=f"line {class_}") if steps else None
 
 

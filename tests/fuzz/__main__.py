@@ -2,9 +2,13 @@
 
     python -m tests.fuzz [--target NAME ...] [--inputs 1000000] [--seed 0] [--first 0]
     python -m tests.fuzz --target NAME --replay FOLDER
+    python -m tests.fuzz --digests FOLDER [--target NAME ...] [--inputs 100000]
 
 Input number i of a seed is always the same one. What a reader does wrong is printed once for each
 place where it happens, and its files are saved; `--replay` lets the reader take them again.
+
+`--digests` writes FOLDER/NAME.txt, a hash a line of all that the reader makes of each input: with
+the `playmill` of another checkout in place of this one the files are the same if the readers are.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.fuzz.cases import Case, Target, check
+from tests.fuzz.cases import Case, Target, check, digest
 from tests.fuzz.targets import TARGETS
 
 PROGRESS = 50_000
@@ -87,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--save", type=Path, default=Path("fuzz-finds"))
     parser.add_argument("--replay", type=Path, metavar="FOLDER", help="a saved input")
+    parser.add_argument("--digests", type=Path, metavar="FOLDER", help="compare, do not judge")
     given = parser.parse_args(arguments)
     shared = Path("/dev/shm")
     failed = False
@@ -94,6 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
             if given.replay is not None:
                 check(TARGETS[name], Case.load(given.replay), Path(folder))
+                continue
+            if given.digests is not None:
+                given.digests.mkdir(parents=True, exist_ok=True)
+                with (given.digests / f"{name}.txt").open("w") as digests:
+                    for number in range(given.first, given.first + given.inputs):
+                        case = make_case(TARGETS[name], given.seed, number)
+                        print(digest(TARGETS[name], case, Path(folder)), file=digests)
                 continue
             run = Run(name=name, seed=given.seed, save=given.save)
             count = run.take(given.first, given.inputs, Path(folder))

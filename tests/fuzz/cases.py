@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 from random import Random
@@ -14,7 +15,14 @@ from random import Random
 import numpy as np
 
 from playmill.errors import RecordingError
-from playmill.inputs import InputEvents, InputReader, LogFiles, ReadOptions, VideoTimes
+from playmill.inputs import (
+    InputEvents,
+    InputReader,
+    LogFiles,
+    ReadOptions,
+    RejectedLines,
+    VideoTimes,
+)
 from playmill.inputs.reader import anchor_of
 from tests.fuzz.properties import check_events, check_size
 
@@ -149,6 +157,43 @@ def _read(target: Target, case: Case, video: Path) -> InputEvents | None:
         with contextlib.suppress(RecordingError):
             anchor_of(target.reader, files, case.video())
     return events
+
+
+def digest(target: Target, case: Case, folder: Path) -> str:
+    """Return a hash of all that the reader makes of a case: two readers that agree give the same.
+
+    The case's own folder is left out of what is said.
+    """
+    case.write(folder)
+    video = folder / target.video
+    found: list[object] = []
+    try:
+        files = target.reader.find(video)
+    except RecordingError as error:
+        files = None
+        found.append(str(error))
+    files = files or LogFiles(video=video, log=video.with_name(target.log))
+    found.append(files)
+    steps: list[Callable[[], object]] = [
+        lambda: _parts(target.reader.read(files, case.options())),
+        lambda: anchor_of(target.reader, files, case.video()),
+    ]
+    for step in steps if case.anchored else steps[:1]:
+        try:
+            found.append(step())
+        except RecordingError as error:
+            found.append(str(error))
+    text = repr(found).replace(str(folder), "")
+    return hashlib.blake2b(text.encode(errors="backslashreplace"), digest_size=16).hexdigest()
+
+
+def _parts(value: object) -> object:
+    """Return the fields of a dataclass as plain values, arrays as their bytes."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    if isinstance(value, (InputEvents, RejectedLines)):
+        return [(each.name, _parts(getattr(value, each.name))) for each in fields(value)]
+    return value
 
 
 def _peak_kb() -> int:

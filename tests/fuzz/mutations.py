@@ -27,6 +27,8 @@ _ODD_LINES = (
     b"", b" ", b"\t", b"\0", b"\0" * 40, b"null", b"[]", b"{}", b"1", b'"a"', b"{", b"}", b",",
     b"[" * 3000, b'{"a":' * 2000, b"\xef\xbb\xbf", b"\xff\xfe{\0}\0", b"\x0c", b"\x1c", b"\xc2\x85",
 )  # fmt: skip
+_LONG, _LONG_LINES, _LONG_CHANGED = 0.01, 400, 0.004
+"""Share of logs that are long, for readers that take many lines at once; most lines are sound."""
 _ENDS = (b"\n",) * 12 + (b"\r\n", b"\r\n", b"\r", b"\n\n", b"\n\r", b"", b"\0\n", b" \n")
 
 
@@ -74,13 +76,15 @@ def changed_lines(rng: Random, lines: Sequence[bytes], *, first: bytes | None = 
     Args:
         first: a first line that is mostly left where it belongs.
     """
+    is_long = rng.random() < _LONG
+    changed = _LONG_CHANGED if is_long else 0.35
     chosen = [] if first is None or rng.random() < 0.03 else [first]
-    chosen += rng.choices(lines, k=rng.randrange(9))
+    chosen += rng.choices(lines, k=rng.randrange(_LONG_LINES if is_long else 9))
     for place, line in enumerate(chosen):
         kind = rng.random()
-        if kind < 0.35 and not (place == 0 and line is first and kind > 0.03):
+        if kind < changed and not (place == 0 and line is first and kind > 0.03):
             chosen[place] = changed_text(rng, line, lines)
-        elif kind > 0.97:
+        elif kind > 1 - changed / 10:
             chosen[place] = rng.choice(_ODD_LINES)
     end = rng.choice(_ENDS)
     content = b"".join([line + end for line in chosen])

@@ -394,7 +394,7 @@ def make_owamcap(rng: Random) -> dict[str, bytes]:
     content = owa.mcap_bytes(chosen, compression=rng.choice(_KINDS), chunk_size=rng.choice(sizes))
     if rng.random() < 0.3:
         content = changed_bytes(rng, content)
-    if rng.random() < 0.05:  # a record or chunk that lies about its size
+    if content and rng.random() < 0.05:  # a record or chunk that lies about its size
         place = rng.randrange(len(content))
         content = content[:place] + rng.choice((b"\xff", b"\0")) * 8 + content[place + 8 :]
     return {"a.mcap": content}

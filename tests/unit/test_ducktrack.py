@@ -150,6 +150,7 @@ class TestClock:
         assert found is not None
         assert found.metadata is None
         assert READER.anchor(found, times()) is None
+        assert READER.clock(found) == "log_us"
 
     @pytest.mark.parametrize("other", ["b.mp4", "b.MP4", "b.mkv"])
     def test_two_videos_beside_one_log_are_an_error(self, tmp_path, other) -> None:

@@ -21,6 +21,7 @@ from playmill.errors import ClockError, LogError, SourceChanged, UsageError
 from playmill.inputs import (
     READERS,
     Anchor,
+    Clock,
     GameplaySessionReader,
     InputEvents,
     LogFiles,
@@ -59,6 +60,9 @@ class TapeReader:
             metadata=about if about.is_file() else None,
             sides=(side,) if side.is_file() else (),
         )
+
+    def clock(self, files: LogFiles) -> Clock:
+        return "log_us"
 
     def anchor(self, files: LogFiles, video: VideoTimes) -> Anchor | None:
         if not files.sides:
@@ -216,14 +220,15 @@ class TestPlanned:
         path = make_tape(tmp_path)
         with pytest.raises(ClockError, match="found a torn tape"):
             manifest_of(read(path))
-        assert manifest_of(read(path, pts_zero_us=7)).pts_zero_us == 7
+        helped = manifest_of(read(path, pts_zero_us=7))
+        assert (helped.pts_zero_us, helped.clock) == (7, "log_us")
 
     def test_nobody_knows_when_the_video_began(self, tmp_path: Path) -> None:
         recording = read(make_tape(tmp_path))
         with pytest.raises(ClockError, match=r"nothing says when the video began.*--pts-zero-us"):
             manifest_of(recording)
-        recording = read(make_tape(tmp_path), pts_zero_us=7)
-        assert (manifest_of(recording).pts_zero_us, recording.clock) == (7, "unix_us")
+        manifest = manifest_of(read(make_tape(tmp_path), pts_zero_us=7))
+        assert (manifest.pts_zero_us, manifest.clock) == (7, "log_us")  # the log's clock it is
 
     def test_every_file_decides_the_dataset(self, tmp_path: Path) -> None:
         path = make_tape(tmp_path, side="1000")

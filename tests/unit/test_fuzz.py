@@ -11,7 +11,7 @@ import pytest
 
 from playmill.inputs import GameplaySessionReader, InputEvents, LogFiles
 from tests.fuzz.__main__ import main, make_case
-from tests.fuzz.cases import Case, check
+from tests.fuzz.cases import Case, check, digest
 from tests.fuzz.targets import TARGETS
 
 INPUTS = 200
@@ -30,6 +30,23 @@ def test_an_input_is_the_same_whenever_it_is_made(name) -> None:
     made = [make_case(TARGETS[name], 7, number) for number in range(50)]
     assert made == [make_case(TARGETS[name], 7, number) for number in range(50)]
     assert len({str(case.files) for case in made}) > 40
+
+
+def test_a_container_may_be_cut_off_before_its_first_byte() -> None:
+    assert make_case(TARGETS["owamcap"], 20261202, 76663).files == {"a.mcap": b""}
+
+
+def test_readers_that_agree_have_the_same_digest(tmp_path) -> None:
+    case = Case(files={"inputs.jsonl": b'{"t":7,"type":"key_down","key":"w"}'})
+    same, other = (
+        replace(NATIVE, reader=Careless(fault))
+        for fault in (lambda events: events, lambda events: replace(events, duplicates=7))
+    )
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    found = digest(NATIVE, case, tmp_path / "a")
+    assert digest(same, case, tmp_path / "b") == found
+    assert digest(other, case, tmp_path / "b") != found
 
 
 def test_a_case_is_loaded_as_it_was_saved(tmp_path) -> None:

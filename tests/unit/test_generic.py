@@ -178,6 +178,8 @@ class TestClock:
         found = READER.anchor(write(tmp_path, lines, time=time, video_start="rec"), VIDEO)
         assert found is not None
         assert (found.pts_zero_us, found.clock) == (1744364222_041_000, name)
+        without = write(tmp_path, JSONL[:3], time=time, video_start="rec")
+        assert READER.clock(without) == name
         assert found.warnings == ("the log says 2 times that the video began: the first",)
 
     def test_no_such_line_is_an_error(self, tmp_path) -> None:

@@ -122,3 +122,14 @@ def test_pts_0_lies_where_the_subtitle_track_says(tmp_path: Path, count: int) ->
     )
     anchor = READER.anchor(write(tmp_path, EXAMPLE), video)
     assert (anchor and anchor.pts_zero_us) == (T0 if count else None)
+
+
+def test_the_same_words_at_another_time_are_another_event(tmp_path: Path) -> None:
+    again = [
+        line(at, data) for at in (0, 5) for data in ('["keyboard.press",81]', '["mouse.move",-0,7]')
+    ]
+    events = READER.read(write(tmp_path, again))
+    assert (events.timestamp_us - T0).tolist() == [0, 0, 5, 5]
+    assert events.value[1::2].tolist() == [[0, 7], [0, 7]]
+    assert not np.signbit(events.value).any()
+    assert [events.raw_line(i).decode() for i in range(4)] == again

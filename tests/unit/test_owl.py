@@ -290,3 +290,20 @@ class TestFind:
     def test_a_log_without_its_header_is_found_by_its_first_event(self, tmp_path) -> None:
         write(tmp_path, raw("START", {"inputs": {}}), header=False)
         assert READER.find(tmp_path / "recording.mp4") is not None
+
+
+def test_the_same_arguments_mean_what_their_type_says(tmp_path: Path) -> None:
+    lines = [
+        raw(kind, args, at=f"{T}.{number}")
+        for number in (1, 2)
+        for kind, args in (
+            ("MOUSE_MOVE", [1, 2]),
+            ("KEYBOARD", [1, True]),
+            ("MOUSE_BUTTON", [1, True]),
+        )
+    ]
+    events = read(tmp_path, *lines, raw("KEYBOARD", [1, 1]))
+    assert described(events)[:3] == described(events)[3:]
+    assert [kind for _, kind, _, _ in described(events)] == ["move", "press", "press"] * 2
+    assert [events.raw_line(i).decode() for i in range(6)] == lines
+    assert events.rejected.total == 1

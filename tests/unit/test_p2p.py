@@ -16,7 +16,7 @@ from playmill.alignment import actions
 from playmill.errors import ClockError, LogError, MissingStream
 from playmill.inputs import DEVICES, KINDS, InputEvents, LogFiles, ReadOptions, VideoTimes
 from playmill.inputs.p2p import P2pReader, clock_pairs
-from playmill.inputs.p2p_messages import button_name
+from playmill.inputs.p2p_messages import button_name, split_event
 from playmill.inputs.protobuf_wire import Message, Rejected
 from playmill.inputs.reader import anchor_of
 from tests.unit.p2p_samples import (
@@ -471,3 +471,53 @@ def test_any_bytes_are_a_message_or_none(data) -> None:
                 read_value(number)
             except Rejected:
                 continue
+
+
+class TestEventsThatComeAgain:
+    """What an event says is read once, and its time each time."""
+
+    def test_each_has_its_own_time_and_bytes(self, tmp_path) -> None:
+        events = [
+            [event(at, 5, vector(-1, 2)), key_event(at + 1000, "w"), event(at + 2000, 3, b"")]
+            for at in (1_010_000, 1_060_000, 1_110_000)
+        ]
+        found = read(
+            tmp_path,
+            annotation(taken_us=1_000_000),
+            *(annotation(taken_us=1_050_000 + TICK * i, events=e) for i, e in enumerate(events)),
+        )
+        rows = [row for row in described(found) if row[2] != "state"]
+        assert [row[0] for row in rows] == [
+            1_010_000 + TICK * i + more for i in range(3) for more in (0, 1000, 2000)
+        ]
+        assert [row[1:] for row in rows] == 3 * [
+            ("mouse", "move", None, -1, 2),
+            ("keyboard", "press", "w", 0, 0),
+            ("mouse", "position", None, 0, 0),
+        ]
+        raw = [found.raw_line(i) for i in range(len(found)) if found.raw_line(i)]
+        assert raw == [one for some in events for one in some]
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            event(7, 2, field(1, "w") + field(2, 1)) + field(5, vector(1, 1)),  # says more
+            field(6, 7000) + field(2, field(1, "w") + field(2, 1)),  # in another order
+            event(7, 2, field(1, "w") + field(2, 1), simulated=True),
+        ],
+    )
+    def test_one_that_only_begins_alike_is_read_whole(self, odd) -> None:
+        assert split_event(key_event(7, "w")) is not None
+        assert split_event(odd) is None
+
+    @pytest.mark.parametrize("rest", [b"\xff" * 12, b"", b"\x80"])
+    def test_one_whose_time_has_no_end_is_rejected(self, tmp_path, rest) -> None:
+        good = key_event(1_010_000, "w")
+        content = good[: 2 + good[1]] + field(6, 0)[:1]
+        found = read(
+            tmp_path,
+            annotation(taken_us=1_000_000),
+            annotation(taken_us=1_050_000, events=[good, content + rest, good]),
+        )
+        assert found.rejected.line.tolist() == [2]
+        assert found.rejected.reason[0].endswith("has no end")

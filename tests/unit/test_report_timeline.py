@@ -68,6 +68,12 @@ def test_small_shares_are_told_apart() -> None:
     assert "path" not in charts.shades(np.zeros(3), class_="x")
 
 
+def test_marks_at_one_place_are_drawn_once() -> None:
+    assert charts.marks([1.0, 2.0, 1.0001, 2.0] * 1000, class_="x") == charts.marks(
+        [1, 2], class_="x"
+    )
+
+
 def test_an_axis_is_drawn_by_its_mean(tmp_path: Path) -> None:
     """The largest value would fill an hour's bins, as sticks reach their end every few seconds."""
     held = [(0, -0.25), (4_000_000, 1.0)]

@@ -475,3 +475,22 @@ class TestFind:
         found_files(tmp_path, tick())
         assert READER.find(tmp_path / "a.mkv") is None
         assert READER.find(tmp_path / "b.mp4") is None
+
+
+def test_lines_that_are_written_again_together_stay_apart(tmp_path: Path) -> None:
+    mark = ["a", "\0", "b"]  # what stands between lines while they are written
+    lines = [tick(0), tick(1, odd=mark), {"mouse": None, "more": mark}, 7, None, tick(2, odd="\0")]
+    events = read(tmp_path, *lines)
+    ticks = [i for i in range(len(events)) if events.raw_line(i)]
+    kept = [json.loads(events.raw_line(i)) for i in ticks]
+    assert [line and line.get("odd", line.get("more")) for line in kept] == [
+        None, mark, mark, None, "\0",
+    ]  # fmt: skip
+    assert all("inventory" not in line for line in kept if line)
+    assert events.rejected.line.tolist() == [4]
+
+
+def test_true_is_no_button_and_no_key_even_after_1(tmp_path: Path) -> None:
+    lines = [tick(0, buttons=[1]), tick(1, buttons=[True]), tick(2, buttons=[1.0])]
+    lines += [tick(3, keys=[W]), tick(4, keys=[True]), tick(5, keys=[[W]]), tick(6, keys=[W])]
+    assert read(tmp_path, *lines).rejected.line.tolist() == [2, 3, 5, 6]
