@@ -21,7 +21,7 @@ from playmill.errors import EncoderError, EncoderUnavailable
 from playmill.processor import has_bf16
 
 if TYPE_CHECKING:
-    from openvino import CompiledModel, InferRequest, Model
+    from openvino import CompiledModel, InferRequest, Model, Tensor
     from torch import nn
 
     from playmill.encoders import Encoder
@@ -86,10 +86,16 @@ class OpenVinoBackbone:
             for number, stretch in enumerate(stretches)
         ]
         self._chains: queue.SimpleQueue[list[InferRequest]] = queue.SimpleQueue()
+        self._between: list[Tensor] = []
+        """What stretches hand over. It belongs to none of the two that use it."""
         for _ in range(num_passes):
             chain = [one.create_infer_request() for one in compiled]
             for before, after in pairwise(chain):
-                after.set_input_tensor(before.get_output_tensor(0))
+                port = before.model_outputs[0]
+                tensor = load_openvino().Tensor(port.get_element_type(), port.get_shape())
+                before.set_output_tensor(tensor)
+                after.set_input_tensor(tensor)
+                self._between.append(tensor)
             self._chains.put(chain)
 
     def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from playmill.config import MAX_TIME_US
 from playmill.phrases import plural
 
 DEVICES = ("keyboard", "mouse", "gamepad", "other")
@@ -153,7 +154,7 @@ class InputEvents:
 
     @classmethod
     def none(cls) -> InputEvents:
-        """Return the value for a recording without a log, or with an empty one."""
+        """Return the value for an empty log: nothing was done, and that is known."""
         return cls(
             timestamp_us=np.zeros(0, np.int64),
             device=np.zeros(0, np.uint8),
@@ -165,6 +166,12 @@ class InputEvents:
             raw=np.zeros(0, np.uint8),
             raw_offsets=np.zeros(1, np.int64),
         )
+
+    @classmethod
+    def without_log(cls) -> InputEvents:
+        """Return the value for a recording without a log: nobody knows what was done."""
+        always = Mask(name="unknown", start_us=-MAX_TIME_US, stop_us=MAX_TIME_US)
+        return replace(cls.none(), masks=(always,))
 
     def raw_line(self, index: int) -> bytes:
         """Return event `index` as it was logged."""

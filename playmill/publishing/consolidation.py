@@ -45,7 +45,7 @@ def read_events(recording: Recording, manifest: Manifest) -> InputEvents:
     Raises:
         SourceChanged: log or session.json is not the one that was planned.
     """
-    events = InputEvents.none()
+    events = InputEvents.without_log()
     if recording.log_files is not None:
         events = reader_for(recording.reader).read(recording.log_files, _options(manifest))
     # After reading, so that it is the digest of what was read.

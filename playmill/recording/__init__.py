@@ -16,6 +16,7 @@ from playmill.inputs.lines import is_blank
 from playmill.inputs.reader import videos_beside
 from playmill.recording.lone_logs import LOG_SUFFIXES, SESSION_LOG
 from playmill.recording.session_file import (
+    NO_LOG,
     SESSION_FILE,
     SESSION_SCHEMA,
     check_video_file,
@@ -135,7 +136,7 @@ def _read_bare_video(path: Path, identity: str, config: PipelineConfig) -> Recor
     log_file = _log_beside(path)
     warnings: tuple[str, ...] = ()
     if log_file is None:
-        warnings = ("no input log: the dataset has no events",)
+        warnings = (NO_LOG + _not_taken(path),)
         if pts_zero_us is None:
             warnings += ("no clock: times are those of the video stream, pts 0 at 0 us",)
     elif log_file.name != SESSION_LOG:
@@ -222,12 +223,28 @@ def _log_beside(video: Path) -> Path | None:
     names = [SESSION_LOG, *(video.stem + suffix for suffix in LOG_SUFFIXES)]
     if len(videos_beside(video)) == 1:
         names += FOLDER_LOGS
-    there = {}
+    there: dict[str, Path] = {}
     for name in sorted(os.listdir(video.parent)):
         stem, suffix = os.path.splitext(name)
+        there.setdefault(name.lower(), video.with_name(name))
         there[stem + suffix.lower()] = video.with_name(name)
     beside = (there[name] for name in names if name in there)
     return next((path for path in beside if os.path.isfile(path)), None)
+
+
+def _not_taken(video: Path) -> str:
+    """Say which files beside a lone video look like its log, though no reader takes them."""
+    if len(videos_beside(video)) > 1:
+        return ""
+    logs = [
+        name
+        for name in sorted(os.listdir(video.parent))
+        if os.path.splitext(name)[1].lower() in LOG_SUFFIXES
+        and os.path.isfile(video.with_name(name))
+    ]
+    if not logs:
+        return ""
+    return f". Beside it lies {', '.join(logs[:3])}, which no reader takes: see playmill formats"
 
 
 def _unknown_log(video: Path, log_file: Path) -> LogError:

@@ -18,6 +18,8 @@ SESSION_FILE = "session.json"
 SESSION_SCHEMA = "gameplay-session/1"
 STILL_FORMATS = ("png", "jpg", "jpeg", "npy")
 
+NO_LOG = "no input log: the dataset has no events, and no row of /actions is valid"
+"""Warning: of what nobody logged nobody knows whether it was nothing."""
 MAX_SESSION_BYTES = 16 << 20
 MAX_FPS = 1_000_000
 """Of pictures named by index; and the largest denominator of such a rate."""
@@ -218,7 +220,7 @@ def _read_anchor(session: _SessionFile, given: int | None) -> int:
 def _read_log(session: _SessionFile) -> tuple[Path | None, str | None, tuple[str, ...]]:
     """Return the log, its reader's name, and warnings."""
     if session.value.get("inputs") is None:
-        return None, None, (f"{SESSION_FILE} names no input log: the dataset has no events",)
+        return None, None, (f"{SESSION_FILE} names none: {NO_LOG}",)
     path = session.file("inputs.file", "the name of the input log")
     log_format = session.get("inputs.format", str, "'jsonl', or the name of a reader")
     reader = SESSION_SCHEMA

@@ -252,7 +252,10 @@ def test_an_empty_log_and_no_log_have_no_events(tmp_path: Path) -> None:
     make_session(tmp_path / "empty")
     make_session(tmp_path / "none", inputs=None)
     assert len(read_events(*planned(tmp_path / "empty"))) == 0
-    assert len(read_events(*planned(tmp_path / "none"))) == 0
+    without = read_events(*planned(tmp_path / "none"))
+    assert len(without) == 0
+    assert [mask.name for mask in without.masks] == ["unknown"]
+    assert read_events(*planned(tmp_path / "empty")).masks == ()
 
 
 @pytest.mark.parametrize("name", ["inputs.jsonl", "session.json"])

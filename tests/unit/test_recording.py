@@ -14,6 +14,7 @@ from playmill.config import PipelineConfig
 from playmill.errors import ClockError, LogError, MissingStream, RecordingError, UsageError
 from playmill.recording import Recording, read_recording
 from playmill.recording.discovery import discover
+from playmill.recording.session_file import NO_LOG
 from tests.unit.job_samples import ZERO_US, make_session
 
 
@@ -177,7 +178,7 @@ def test_a_session_without_inputs_has_no_events_and_says_so(tmp_path: Path) -> N
     make_session(tmp_path, inputs=None)
     recording = read(tmp_path)
     assert (recording.log, recording.reader) == (None, None)
-    assert recording.warnings == ("session.json names no input log: the dataset has no events",)
+    assert recording.warnings == (f"session.json names none: {NO_LOG}",)
 
 
 def test_pictures_carry_their_own_times(tmp_path: Path) -> None:
@@ -314,6 +315,22 @@ def test_a_bare_video_with_a_given_time_runs_on_the_unix_clock(tmp_path: Path) -
     recording = read(video(tmp_path / "x.mp4"), pts_zero_us=7)
     assert (recording.clock, recording.pts_zero_us) == ("unix_us", 7)
     assert len(recording.warnings) == 1
+
+
+@pytest.mark.parametrize("name", ["mylog.jsonl", "KEYS.CSV"])
+def test_what_may_be_the_log_of_a_lone_video_is_named(tmp_path: Path, name: str) -> None:
+    path = video(tmp_path / "x.mp4")
+    (tmp_path / name).write_text("what is this\n")
+    assert f"Beside it lies {name}, which no reader takes" in read(path).warnings[0]
+    video(tmp_path / "y.mp4")
+    assert read(path).warnings[0] == NO_LOG
+
+
+def test_a_sessions_log_in_capitals_is_an_error(tmp_path: Path) -> None:
+    path = video(tmp_path / "VIDEO.MP4")
+    (tmp_path / "INPUTS.JSONL").write_text('{"t":1,"type":"key_down","key":"w"}\n')
+    with pytest.raises(LogError, match="with a suffix in capitals"):
+        read(path)
 
 
 @pytest.mark.parametrize("name", ["", "録画", "---"])
