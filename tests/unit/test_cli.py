@@ -114,9 +114,9 @@ WRONG_USAGE: dict[str, tuple[tuple[str, ...], str]] = {
     "report to nowhere": (("report", "session"), "Missing option '--output'"),
     "report over notes": (("report", "empty", "-o", "notes.txt"), "is no page of playmill's"),
     "worker queue": (("worker", "--queue", "tpu"), "--queue is 'tpu'; choose gpu or cpu"),
-    "worker without settings": (("worker", "--queue", "cpu"), "is not set"),
-    "status without settings": (("status",), "is not set"),
-    "submit without settings": (("submit", "session"), "is not set"),
+    "worker without settings": (("worker", "--queue", "cpu"), "PLAYMILL_ROOTS are not set"),
+    "status without settings": (("status",), "PLAYMILL_ROOTS are not set"),
+    "submit without settings": (("submit", "session"), "PLAYMILL_ROOTS are not set"),
 }
 
 

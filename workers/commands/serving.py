@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -16,6 +17,8 @@ from workers.commands.connecting import connect
 from workers.devices import PER_GPU, gpu_env, num_gpus, visible_gpus
 from workers.processes import PROJECT, Process, python_path, worker_command
 from workers.supervisor import supervise
+
+log = logging.getLogger(__name__)
 
 
 def worker(
@@ -53,6 +56,14 @@ def worker(
         device = "cuda" if settings.device == "cuda" else "cpu"
         processes = [Process(name, worker_command(queue, name=name, device=device), {})]
     logs.configure()
+    for root, folder in settings.roots.folders.items():
+        if not folder.is_dir():
+            log.warning(
+                "root %s: there is no folder %s; is the share mounted? Recordings under it are left"
+                " to other workers",
+                root,
+                folder,
+            )
     raise typer.Exit(supervise(processes))
 
 
