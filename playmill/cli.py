@@ -17,6 +17,7 @@ except ImportError:  # the library was installed without its dependencies
 from playmill import __version__
 from playmill.command.options import Wanted, takes_config
 from playmill.errors import DatasetError, PlaymillError, UsageError
+from playmill.faults import in_words
 
 if TYPE_CHECKING:
     from playmill.recording.lone_logs import LoneLog
@@ -67,7 +68,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
-        print(f"playmill: {error}", file=sys.stderr)
+        print(f"playmill: {in_words(error)}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -116,13 +117,37 @@ def inspect(
 
     try:
         if file.is_dir():
-            rows = [inspection.as_json(path) for path in _inspected(file)]
-            print(json.dumps(rows) if as_json else "\n".join(map(inspection.in_short, rows)))
+            _inspect_all(_inspected(file), as_json=as_json)
             return
         text = json.dumps(inspection.as_json(file)) if as_json else inspection.describe(file)
-    except (DatasetError, OSError) as error:
+    except FileNotFoundError:
+        raise UsageError(f"{file}: there is no such file or folder") from None
+    except DatasetError as error:
         raise UsageError(str(error)) from error
     print(text)
+
+
+def _inspect_all(paths: list[Path], *, as_json: bool) -> None:
+    """Show those that can be read, a line each; the others are named on stderr."""
+    from playmill.command import inspection
+
+    rows, unreadable = [], []
+    for path in paths:
+        try:
+            rows.append(inspection.as_json(path))
+        except DatasetError as error:
+            unreadable.append(error)
+        except OSError as error:
+            unreadable.append(DatasetError(str(path), in_words(error)))
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        for row in rows:
+            print(inspection.in_short(row))
+    for problem in unreadable:
+        print(f"playmill: {problem}", file=sys.stderr)
+    if unreadable:
+        raise typer.Exit(1)
 
 
 def _inspected(folder: Path) -> list[Path]:

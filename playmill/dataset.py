@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from playmill import schema
 from playmill.errors import DatasetError
+from playmill.faults import NO_PERMISSION
 from playmill.inputs.events import DEVICES, KINDS
 from playmill.reading.row_reader import RowReader
 
@@ -417,7 +418,7 @@ def _open(path: Path) -> h5py.File:
         return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES, rdcc_nslots=CACHE_SLOTS)
     except OSError as error:
         if isinstance(error, PermissionError):
-            raise
+            raise DatasetError(str(path), NO_PERMISSION) from error
         raise DatasetError(str(path), f"is not a readable HDF5 file: {error}") from error
 
 

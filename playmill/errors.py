@@ -7,6 +7,7 @@ PlaymillError
 |  +- CorruptVideo       the video cannot be read or decoded
 |  +- LogError           the input log cannot be read or trusted
 |  +- ClockError         no clock, or video and log do not overlap
+|  +- UnreadableSource   a file of it may not be read
 |  +- SourceChanged      a file changed while it was read
 |  +- SessionConflict    the target holds a dataset of another video
 +- Superseded       a newer submission publishes the session       -> the job is cancelled
@@ -69,6 +70,22 @@ class LogError(RecordingError):
 
 class ClockError(RecordingError):
     """The clock is unknown, or the log and the video do not overlap."""
+
+
+class UnreadableSource(RecordingError):
+    """A file of a recording may not be read.
+
+    Args:
+        path: the file.
+        problem: what is wrong, and what to do.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, "", problem, "a file that may be read", problem)
+        self.args = (path, problem)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.found}"
 
 
 class SourceChanged(RecordingError):
@@ -200,7 +217,7 @@ class DiskFull(PlaymillError):
     def __str__(self) -> str:
         return (
             f"{self.path}: the disk is full ({self.free} free now; {self.reason}). Make room there,"
-            " then run or submit the recording again: what is finished is kept."
+            " then run the same command again: what is finished is kept."
         )
 
 

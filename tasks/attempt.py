@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import redis
+
 from playmill import failpoints
-from playmill.errors import DatasetError, RecordingError
+from playmill.errors import DatasetError, PlaymillError, RecordingError
+from playmill.faults import of_source, told_apart
 from playmill.jobs import Step, open_steps
 from playmill.store import Store
 from tasks import broker, fit
 from tasks.advance import go_on
 from tasks.app import settings
-from tasks.full_disk import told_apart
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,10 @@ def attempt(step: Step, work: Callable[[Store, str], None], *, store_id: str | N
             if step in open_steps(store.facts(step.job_id)):
                 _try(store, step, lease, work, kind=facts.fit)
     failpoints.reached(f"{step.verb}:released")
-    go_on(store, step.job_id)
+    try:
+        go_on(store, step.job_id)
+    except redis.RedisError as error:
+        log.warning("what follows %s is left to the next reconciliation: %s", step.name, error)
     failpoints.reached(f"{step.verb}:advanced")
 
 
@@ -99,9 +104,13 @@ def _try(
         store.attempts(step).take_back(name)
         fit.say_no(store, kind, error, place=place)
     except Exception as error:
-        log.exception("%s failed in attempt %s", step.name, name, extra=place)
-        told = told_apart(error, (store.root, settings().datasets, Path(tempfile.gettempdir())))
-        store.attempts(step).fail(name, told, hopeless=isinstance(error, HOPELESS))
+        own = (store.root, settings().datasets, Path(tempfile.gettempdir()))
+        told = of_source(told_apart(error, own), own)
+        # What is ours is a sentence for people; of all else a programmer wants to know where.
+        trace = error if not isinstance(told, PlaymillError) else None
+        words = ("%s failed in attempt %s: %s: %s", step.name, name, type(told).__name__, told)
+        log.error(*words, extra=place, exc_info=trace)
+        store.attempts(step).fail(name, told, hopeless=isinstance(told, HOPELESS))
         if has_broken_cuda(error):
             # Every later use of the GPU in this process fails too: another one takes its place.
             log.error("this process has lost its GPU: ending, to be replaced")

@@ -53,6 +53,18 @@ def client() -> redis.Redis:
     )
 
 
+def why_unusable(error: Exception) -> str:
+    """Return what is wrong with Redis, and what to do, from the error of a first use of it."""
+    url = settings().shown_broker_url
+    if isinstance(error, redis.AuthenticationError):
+        return (
+            f"the Redis at {url} refuses the user or the password; mend them in PLAYMILL_BROKER_URL"
+        )
+    # A malformed URL is quoted in the text of a ValueError, with its password.
+    reason = f": {str(error).rstrip('.')}" if isinstance(error, redis.RedisError) else ""
+    return f"no Redis answers at {url}{reason}; start it, or mend PLAYMILL_BROKER_URL"
+
+
 def _lease_ms() -> int:
     return round(settings().lease_s * 1000)
 

@@ -76,7 +76,7 @@ def report_so_far(
     store: Store, night: nights.Night, chosen: Settings, *, now_s: float
 ) -> NightReport:
     """Write what has become of a run so far, and why recordings wait that nobody can do."""
-    waiting = Waiting(store, shown_broker_url=chosen.shown_broker_url)
+    waiting = Waiting(store)
     report = nights.report_so_far(
         store,
         night,

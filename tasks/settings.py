@@ -19,6 +19,7 @@ from playmill.nights.crontab import Crontab
 from playmill.roots import Roots
 
 PREFIX = "PLAYMILL_"
+REQUIRED = ("BROKER_URL", "STORE", "DATASETS", "ROOTS")
 MAX_THREADS = 64
 """More threads FFmpeg warns of."""
 
@@ -61,13 +62,15 @@ class Settings:
         """Read PLAYMILL_*; raise UsageError for what is missing or malformed."""
         env = os.environ if env is None else env
 
-        def get(name: str, default: str | None = None) -> str:
-            value = env.get(PREFIX + name) or default
-            if value is None:
-                raise UsageError(
-                    f"{PREFIX}{name} is not set; docs/operations.md lists the settings"
-                )
-            return value
+        missing = [PREFIX + name for name in REQUIRED if not env.get(PREFIX + name)]
+        if missing:
+            are = "are" if len(missing) > 1 else "is"
+            raise UsageError(
+                f"{', '.join(missing)} {are} not set; docs/operations.md lists the settings"
+            )
+
+        def get(name: str, default: str = "") -> str:
+            return env.get(PREFIX + name) or default
 
         device = get("DEVICE", "auto")
         if device not in ("auto", "cpu", "cuda"):

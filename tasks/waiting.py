@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Mapping
 
@@ -18,16 +17,18 @@ from tasks.queues import queue_of
 class Waiting:
     """Looks once who listens; then says of any number of jobs what they wait for."""
 
-    def __init__(self, store: Store, *, shown_broker_url: str) -> None:
+    def __init__(self, store: Store) -> None:
         self._fitness = Fitness(store)
-        self._broker_url = shown_broker_url
         self._reasons: Counter[str] = Counter()
         self._store = store
         self._store_id = seen_store(store)
         self._listeners: Mapping[str, presence.Listener] | None = None
-        # That Redis is away is said of each job that waits.
-        with contextlib.suppress(redis.RedisError, ValueError):
+        self.broken: str | None = None
+        """What is wrong with Redis, if it cannot be asked."""
+        try:
             self._listeners = presence.listeners()
+        except (redis.RedisError, ValueError) as error:
+            self.broken = broker.why_unusable(error)
         self.running = broker.running_or_none()
         """Names of the steps under a lease."""
 
@@ -49,7 +50,7 @@ class Waiting:
         if state_of(facts) not in OPEN_STATES:
             return None
         if self._listeners is None:
-            return f"no Redis answers at {self._broker_url}; start it"
+            return self.broken
         verb, device = facts.next_verb, facts.needs.device_class
         queue = queue_of(verb, device=device, urgent=False)
         there = {name: each for name, each in self._listeners.items() if queue in each.queues}

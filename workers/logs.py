@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
+
+import redis
+from kombu.exceptions import OperationalError
 
 FIELDS = ("action", "job", "chunk")
+
+
+NO_BUGS = (redis.RedisError, OperationalError, ConnectionError)
+"""A Redis that is away: where in the libraries it was noticed tells nobody anything."""
 
 
 class LineFormatter(logging.Formatter):
@@ -18,8 +26,15 @@ class LineFormatter(logging.Formatter):
         """Append the fields to the line."""
         values = {name: getattr(record, name, None) for name in FIELDS}
         fields = " ".join(f"{name}={value}" for name, value in values.items() if value is not None)
-        line, newline, rest = super().format(record).partition("\n")
+        line, newline, rest = super().format(record).rstrip("\n").partition("\n")
         return f"{line} [{fields}]{newline}{rest}" if fields else f"{line}{newline}{rest}"
+
+    def formatException(self, ei: Any) -> str:
+        """Return the traceback, or of what is no bug the error alone."""
+        error = ei[1]
+        if isinstance(error, NO_BUGS):
+            return f"  {type(error).__name__}: {error}"
+        return super().formatException(ei)
 
 
 def configure(level: int | str = logging.INFO) -> None:

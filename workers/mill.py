@@ -35,6 +35,8 @@ RECONCILE_S = 2.0
 MAX_FOLDER_LENGTH = 80
 MANY = 100
 """Open jobs from which on looking at each several times a second would be work."""
+MAX_DEATHS = 5
+"""Deaths of one process within a minute after which `run` ends: somebody waits for it, and sees."""
 STOP_S = 60.0
 """A worker asked to stop gets this long for the chunk in hand."""
 
@@ -132,7 +134,7 @@ class LocalMill:
         reconciled = 0.0
         while open_jobs:
             for process in self._processes:
-                process.revive()
+                process.revive(give_up_after=MAX_DEATHS)
             known: list[JobFacts] = []
             if time.monotonic() - reconciled >= RECONCILE_S:
                 # Redis may be on its way up again; what cannot be sent now is sent next time.

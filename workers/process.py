@@ -8,10 +8,12 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import redis
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutdown
 
 from playmill.store import Store
@@ -22,6 +24,10 @@ from tasks.settings import armed_failpoints
 from workers import logs, watchdog
 
 log = logging.getLogger(__name__)
+
+# A container's only user may be root; and that Celery's default changes is no news to an operator.
+for _category in (SecurityWarning, CPendingDeprecationWarning):
+    warnings.filterwarnings("ignore", category=_category)
 
 HEAVY = {"gpu": "playmill.extraction", "cpu": "playmill.publishing.consolidation"}
 """The module behind each queue's tasks: importing it takes seconds (torch) in each process."""

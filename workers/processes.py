@@ -20,13 +20,21 @@ log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent
 """Folder that holds workers/, tasks/ and playmill/."""
-MAX_DEATHS = 5
-"""Deaths of one process within DEATHS_WITHIN_S after which the mill gives up."""
 DEATHS_WITHIN_S = 60.0
+"""How long a death is remembered."""
+MAX_PAUSE_S = 30.0
 
 
 class MillBroken(PlaymillError):
     """A process of the mill dies again and again; the argument says which, and where its log is."""
+
+
+def pause_s(num_deaths: int) -> float:
+    """Return how long a process that died so often of late stays dead: 0, 1, 2, 4, ... s.
+
+    What dies once goes on at once; what dies as soon as it is started keeps nobody busy.
+    """
+    return min(2.0 ** (num_deaths - 2), MAX_PAUSE_S) if num_deaths > 1 else 0.0
 
 
 def worker_command(
@@ -40,7 +48,9 @@ def worker_command(
     """
     queues = ",".join(served_by(kind, device=device))
     return [
-        *(sys.executable, "-m", "celery", "--quiet", "-A", f"workers.{kind}", "worker"),
+        # What a killed worker leaves of semaphores, its helper frees, and need not tell.
+        *(sys.executable, "-W", "ignore:semaphore_tracker"),
+        *("-m", "celery", "--quiet", "-A", f"workers.{kind}", "worker"),
         *("-Q", queues, "-P", "prefork", "-c", "1", "-n", f"{name}@%h", "-l", log_level),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
@@ -57,6 +67,9 @@ class Process:
     """Where its output goes, at the end; None: to ours."""
     running: subprocess.Popen[bytes] | None = None
     deaths: list[float] = field(default_factory=list)
+    """When it died of late, by the monotonic clock."""
+    _again_s: float | None = None
+    """When it is to be started again, if it is dead."""
 
     def start(self) -> None:
         """Start the command."""
@@ -78,25 +91,44 @@ class Process:
         """Say whether the process runs."""
         return self.running is not None and self.running.poll() is None
 
-    def revive(self) -> bool:
-        """Start the process again if it has died; say whether it had.
+    @property
+    def status(self) -> int | None:
+        """Exit status of a process that has ended: 128 and the signal of one that was killed."""
+        return None if self.running is None else self.running.poll()
+
+    def revive(self, *, give_up_after: int | None = None) -> None:
+        """Start the process again if it has died, after a pause that grows with its deaths.
 
         Raises:
-            MillBroken: it dies again and again.
+            MillBroken: it has died `give_up_after` times of late.
         """
         if self.alive():
-            return False
+            return
         now = time.monotonic()
-        self.deaths = [when for when in self.deaths if now - when < DEATHS_WITHIN_S] + [now]
-        if len(self.deaths) >= MAX_DEATHS:
-            raise MillBroken(
-                f"{self.name} died {len(self.deaths)} times in {DEATHS_WITHIN_S:.0f} s;"
-                f" its log: {self.log_file or 'above'}"
-            )
-        log.warning("%s died and is started again", self.name)
-        self.kill()
-        self.start()
-        return True
+        if self._again_s is None:
+            self.deaths = [when for when in self.deaths if now - when < DEATHS_WITHIN_S] + [now]
+            if give_up_after is not None and len(self.deaths) >= give_up_after:
+                raise MillBroken(
+                    f"{self.name} died {len(self.deaths)} times in {DEATHS_WITHIN_S:.0f} s;"
+                    f" its log: {self.log_file or 'above'}"
+                )
+            pause = pause_s(len(self.deaths))
+            self._again_s = now + pause
+            when = f"in {pause:.0f} s" if pause else "at once"
+            log.warning("%s has ended (%s): started again %s", self.name, self._how(), when)
+            self.kill()
+        if now >= self._again_s:
+            self._again_s = None
+            self.start()
+
+    def _how(self) -> str:
+        status = self.status
+        if status is None:
+            return "never begun"
+        number = -status if status < 0 else status - 128
+        if number in set(signal.Signals):
+            return f"by {signal.Signals(number).name}"
+        return f"exit status {status}"
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM to the command: a worker ends its task first."""

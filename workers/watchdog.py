@@ -61,13 +61,16 @@ def _watch(
         if not _waiting(queues):
             busy_s = now_s
         if now_s - free_s > stuck_s:
-            _end("a message that this worker has not keeps it from taking others")
+            _end(
+                "this worker could not tell Redis that its last task has ended, and is given no"
+                " other until it has"
+            )
         if now_s - busy_s > idle_s:
-            _end(f"work waits in {queues[-1]}, but none has come for {idle_s:.0f} s")
+            _end(f"work waits in {queues[-1]}, but none has come to this worker for {idle_s:.0f} s")
 
 
 def _end(reason: str) -> None:
-    log.error("%s: ending", reason)
+    log.error("%s: it ends, and is to be started again", reason)
     # Not a polite stop: what has gone wrong may be what a polite stop needs. The pool's
     # children end with their parent; a supervisor starts the worker again.
     os.kill(os.getpid(), signal.SIGKILL)

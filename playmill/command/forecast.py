@@ -15,6 +15,7 @@ from playmill import encoders
 from playmill.config import PipelineConfig
 from playmill.decoding.process import DecodeProcess
 from playmill.errors import DatasetError, DecoderDied, RecordingError
+from playmill.faults import in_words
 from playmill.frame_processor import FrameProcessor
 from playmill.manifest import Manifest, make_manifest
 from playmill.phrases import plural, shown_path, time_left
@@ -91,10 +92,9 @@ def forecast(
                     row = replace(row, published=_is_there(datasets, manifest))
                 found.append(row)
             except (RecordingError, DatasetError, DecoderDied, OSError) as error:
-                failed = Forecast(
-                    recording=str(path.absolute()), session_id=session_id, error=str(error)
-                )
-                found.append(failed)
+                why = in_words(error) if isinstance(error, OSError) else str(error)
+                name = str(path.absolute())
+                found.append(Forecast(recording=name, session_id=session_id, error=why))
     return found
 
 

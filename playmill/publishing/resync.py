@@ -21,6 +21,7 @@ from playmill.config import LINE_POLICY, PipelineConfig
 from playmill.dataset import Dataset, open_dataset
 from playmill.encoders import feature_key
 from playmill.errors import DatasetError, PlaymillError, UsageError
+from playmill.faults import in_words
 from playmill.manifest import dataset_key
 from playmill.publishing.content import FeatureBlocks, ImageBlocks
 from playmill.publishing.labels import FrameTable, Session, label
@@ -125,7 +126,9 @@ def resync_all(paths: Iterable[Path], change: Change) -> Iterator[Resynced]:
         except UsageError as error:
             reason = str(error).removeprefix(f"{path}: ")
             yield Resynced(dataset=path, changed=False, skipped=reason)
-        except (PlaymillError, OSError, KeyError, RuntimeError) as error:
+        except OSError as error:
+            yield Resynced(dataset=path, changed=False, error=in_words(error))
+        except (PlaymillError, KeyError, RuntimeError) as error:
             yield Resynced(dataset=path, changed=False, error=str(error))
 
 

@@ -100,7 +100,7 @@ WRONG_USAGE: dict[str, tuple[tuple[str, ...], str]] = {
     "tiny negative window": ((*RUN, "--window-ms=-0.001"), "--window-ms is -0.001; it must be"),
     "unknown option": ((*RUN, "--frobnicate"), "No such option"),
     "unknown command": (("frobnicate",), "No such command"),
-    "inspect nothing": (("inspect", "absent.h5"), "absent.h5"),
+    "inspect nothing": (("inspect", "nope"), "playmill: nope: there is no such file or folder"),
     "inspect text": (("inspect", "notes.txt"), "notes.txt"),
     "inspect a recording": (
         ("inspect", "session"),
@@ -114,9 +114,9 @@ WRONG_USAGE: dict[str, tuple[tuple[str, ...], str]] = {
     "report to nowhere": (("report", "session"), "Missing option '--output'"),
     "report over notes": (("report", "empty", "-o", "notes.txt"), "is no page of playmill's"),
     "worker queue": (("worker", "--queue", "tpu"), "--queue is 'tpu'; choose gpu or cpu"),
-    "worker without settings": (("worker", "--queue", "cpu"), "is not set"),
-    "status without settings": (("status",), "is not set"),
-    "submit without settings": (("submit", "session"), "is not set"),
+    "worker without settings": (("worker", "--queue", "cpu"), "PLAYMILL_ROOTS are not set"),
+    "status without settings": (("status",), "PLAYMILL_ROOTS are not set"),
+    "submit without settings": (("submit", "session"), "PLAYMILL_ROOTS are not set"),
 }
 
 
@@ -355,3 +355,37 @@ def test_wrong_usage_is_no_traceback_in_a_process_either(tmp_path: Path) -> None
     )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_one_that_may_not_be_read_keeps_no_other_from_being_listed(
+    playmill: Command, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denied = dataset.parent.parent / "session_denied" / "data.h5"
+    shutil.copytree(dataset.parent, denied.parent)
+    opened = h5py.File
+
+    def guarded(path: Path, *values: object, **named: object) -> h5py.File:
+        if Path(path) == denied:
+            raise PermissionError(13, "Unable to synchronously open file (errno = 13)")
+        return opened(path, *values, **named)
+
+    monkeypatch.setattr(h5py, "File", guarded)
+    ended = playmill("inspect", dataset.parent.parent)
+    assert ended.status == 1
+    assert ended.out.count("frames") == 1
+    says = f"playmill: {denied}: may not be read by this user; give it read permission\n"
+    assert ended.err == says
+    assert playmill("inspect", denied) == Ended(2, "", says)
+
+
+def test_a_full_disk_is_told_with_the_folder_and_what_to_do(
+    playmill: Command, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(dataset))
+
+    monkeypatch.setattr("playmill.report.page_file.write_page", full)
+    ended = playmill("report", dataset, "-o", dataset.parent / "r.html")
+    assert ended.status == 1
+    assert ended.err.startswith(f"playmill: {dataset.parent}: the disk is full (")
+    assert "Make room there, then run the same command again" in ended.err

@@ -25,7 +25,7 @@ from playmill.nights.report import NightReport
 from playmill.roots import Roots
 from playmill.store import Store
 from playmill.store.identity import begin as begin_store
-from tasks import broker, presence
+from tasks import app, broker, presence
 from tasks import nightly as task
 from tasks.settings import Settings
 from tests.unit.job_samples import make_manifest, make_request, make_session
@@ -452,6 +452,7 @@ class Week:
             submit(store, request)
             self.submitted[request.job_id] += 1
 
+        monkeypatch.setattr(app, "_chosen", [self.chosen])
         monkeypatch.setattr(Store, "submit", mortal(counted))
         monkeypatch.setattr(nights, "put_if_absent", mortal(nights.put_if_absent))
         monkeypatch.setattr(NightReport, "write_text", mortal(NightReport.write_text))

@@ -161,7 +161,7 @@ def test_workers_that_see_another_store_are_not_those_who_could(
     assert Fitness(store).refused(facts()) == (NO,)
     del listeners["host:1"]
     assert Fitness(store).refused(facts()) == ()
-    said = Waiting(store, shown_broker_url="redis://x").note(facts())
+    said = Waiting(store).note(facts())
     assert said is not None
     assert f"whose id is {known.store} (host:2 sees another)" in said
 

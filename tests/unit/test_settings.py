@@ -47,6 +47,13 @@ def test_what_is_missing_is_named(name: str, value: str | None) -> None:
         Settings.from_env(env)
 
 
+def test_all_that_is_missing_is_named_at_once() -> None:
+    with pytest.raises(
+        UsageError, match="PLAYMILL_STORE, PLAYMILL_DATASETS, PLAYMILL_ROOTS are not set; docs"
+    ):
+        Settings.from_env({"PLAYMILL_BROKER_URL": "redis://host/0"})
+
+
 def test_a_child_process_reads_the_same_settings() -> None:
     settings = read(
         INBOX=f"/x/one{os.pathsep}/y=z/two words",

@@ -181,7 +181,7 @@ def test_a_local_mill_gives_it_up(
 
     monkeypatch.setattr(mill_module, "advance", advance)
     monkeypatch.setattr(mill_module, "POLL_S", 0.01)
-    monkeypatch.setattr(Process, "revive", lambda _: False)
+    monkeypatch.setattr(Process, "revive", lambda *_, **__: None)
     said: list[str] = []
     states: list[JobFacts] = []
     with LocalMill(tmp_path / "local", num_workers=1, device="cpu") as mill:

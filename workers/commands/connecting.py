@@ -41,12 +41,7 @@ def connect(*, need_broker: bool = True, begins: bool = True) -> tuple[Settings,
         try:
             broker.client().ping()
         except (redis.RedisError, ValueError) as error:
-            # A malformed URL is quoted in the text of a ValueError, with its password.
-            reason = f": {error}" if isinstance(error, redis.RedisError) else ""
-            raise UsageError(
-                f"no Redis answers at {settings.shown_broker_url}{reason};"
-                " start it, or mend PLAYMILL_BROKER_URL"
-            ) from None
+            raise UsageError(broker.why_unusable(error)) from None
         check_store(settings)
     store = Store(settings.store)
     for name, folder in (("STORE", settings.store), ("DATASETS", settings.datasets)):

@@ -32,8 +32,7 @@ def status(
     if not job_ids:
         print(f"no jobs on the store at {store.root}", file=sys.stderr)
     # Nobody listens to a folder that `playmill run` worked in.
-    shown = settings.shown_broker_url
-    waiting = Waiting(store, shown_broker_url=shown) if datasets is None else None
+    waiting = Waiting(store) if datasets is None else None
     rows = outcomes(store, job_ids, settings, waiting=waiting)
     if as_json:
         states = print_json(rows)
@@ -41,13 +40,16 @@ def status(
         states = print_outline(rows, Console(), most=sys.maxsize, ids=True)
         if waiting is not None:
             hint(waiting, Console())
+    if waiting is not None and waiting.broken and not waiting.lines():
+        # No open job says it.
+        print(f"playmill: {waiting.broken}", file=sys.stderr)
     if states[None]:
         raise typer.Exit(1)
 
 
 def watch() -> None:
     """Show the jobs that are open, until none is; an interrupt ends the watching alone."""
-    settings, store = connect(need_broker=False)
+    _, store = connect(need_broker=False)
     console = Console(stderr=True)
     job_ids = open_jobs(store)
     if not job_ids:
@@ -59,7 +61,7 @@ def watch() -> None:
         while job_ids:
             known = unreadable.look(store, job_ids, running=broker.running_or_none())
             view.update(known)
-            show_waiting(view, store, settings, known)
+            show_waiting(view, store, known)
             job_ids = unreadable.still_open(job_ids, known)
             time.sleep(WAIT_S)
         if unreadable:

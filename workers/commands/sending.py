@@ -32,6 +32,7 @@ from workers.commands.waiting import (
     hint,
     interruptible,
     keep_weights,
+    leaving_it_to_workers,
     wait_for,
 )
 from workers.outcome import outcome, outcomes, skipped
@@ -78,7 +79,7 @@ def submit(
         return
     with _sending_afterwards(store, settings, console):
         job_ids = list(submitted())
-    with interruptible():
+    with interruptible(), leaving_it_to_workers(console):
         wait_for(store, settings, job_ids, console)
     ended = chain(outcomes(store, job_ids, settings), map(skipped, lone))
     finish_with(ended, as_json=as_json, console=console, there=there)
@@ -91,7 +92,7 @@ def _sending_afterwards(store: Store, settings: Settings, console: Console) -> I
         yield
     finally:
         with broker_errors():
-            waiting = Waiting(store, shown_broker_url=settings.shown_broker_url)
+            waiting = Waiting(store)
             reconcile_store(store, tell=waiting.note)
             hint(waiting, console)
 
@@ -113,10 +114,11 @@ def nightly(
     job_ids = [request.job_id for request in night.requests]
     ended = partial(finish, store, night, datasets=settings.datasets)
     deadline = time.monotonic() + 3600 * within
-    with interruptible():
+    console = Console(stderr=True)
+    with interruptible(), leaving_it_to_workers(console):
         report = ended(now_s=time.time())
         if report is None:
-            wait_for(store, settings, job_ids, Console(stderr=True), deadline=deadline)
+            wait_for(store, settings, job_ids, console, deadline=deadline)
             report = ended(now_s=time.time())
     if report is None:
         # Its jobs go on; whoever looks next writes the report when they have ended.

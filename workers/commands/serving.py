@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -11,10 +12,13 @@ import typer
 from playmill.errors import UsageError
 from playmill.store.identity import check_datasets
 from tasks.settings import Settings
+from workers import logs
 from workers.commands.connecting import connect
 from workers.devices import PER_GPU, gpu_env, num_gpus, visible_gpus
 from workers.processes import PROJECT, Process, python_path, worker_command
 from workers.supervisor import supervise
+
+log = logging.getLogger(__name__)
 
 
 def worker(
@@ -31,7 +35,7 @@ def worker(
 ) -> NoReturn:
     """Work for a queue of PLAYMILL_BROKER_URL until stopped: TERM ends after the task in hand.
 
-    A worker of the gpu queue takes all GPUs that it may use.
+    A worker of the gpu queue takes all GPUs that it may use. One that dies is started again.
     """
     if queue not in ("gpu", "cpu"):
         raise UsageError(f"--queue is {queue!r}; choose gpu or cpu")
@@ -46,10 +50,21 @@ def worker(
             f"--per-gpu {per_gpu}: this worker has no GPU"
             " (start one more worker where several are to share the processor)"
         )
-    device = "cuda" if gpus or settings.device == "cuda" else "cpu"
-    if not gpus:
-        _become(worker_command(queue, name=name, device=device))
-    raise typer.Exit(supervise(_on_gpus(gpus, per_gpu or PER_GPU, name, settings)))
+    if gpus:
+        processes = _on_gpus(gpus, per_gpu or PER_GPU, name, settings)
+    else:
+        device = "cuda" if settings.device == "cuda" else "cpu"
+        processes = [Process(name, worker_command(queue, name=name, device=device), {})]
+    logs.configure()
+    for root, folder in settings.roots.folders.items():
+        if not folder.is_dir():
+            log.warning(
+                "root %s: there is no folder %s; is the share mounted? Recordings under it are left"
+                " to other workers",
+                root,
+                folder,
+            )
+    raise typer.Exit(supervise(processes))
 
 
 def _on_gpus(gpus: list[str], per_gpu: int, name: str, settings: Settings) -> list[Process]:

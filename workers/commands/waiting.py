@@ -63,18 +63,16 @@ def wait_for(
                 facts: list[JobFacts] = []
                 advance(store, still_open, tell=facts.append, tell_unreadable=unreadable.note)
                 view.update(facts)
-                show_waiting(view, store, settings, facts)
+                show_waiting(view, store, facts)
                 still_open = unreadable.still_open(still_open, facts)
             if time.monotonic() > deadline:
                 break
             time.sleep(settings.reconcile_s if len(still_open) > 100 else WAIT_S)
 
 
-def show_waiting(
-    view: ProgressView, store: Store, settings: Settings, known: Iterable[JobFacts]
-) -> None:
+def show_waiting(view: ProgressView, store: Store, known: Iterable[JobFacts]) -> None:
     """Say what keeps open jobs from going on."""
-    waiting = Waiting(store, shown_broker_url=settings.shown_broker_url)
+    waiting = Waiting(store)
     for facts in known:
         waiting.note(facts)
     view.hint(waiting.lines())
@@ -100,6 +98,22 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
+
+
+@contextmanager
+def leaving_it_to_workers(console: Console) -> Iterator[None]:
+    """Say, when a block that only waits is interrupted, that the work goes on all the same."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(
+            "no longer waiting; the work goes on: `playmill watch` shows it, and `playmill cancel"
+            " JOB` ends a job (`playmill status` lists them)",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(130) from None
 
 
 def keep_weights(store: Store, weights: Path | None) -> str | None:
