@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -158,31 +159,46 @@ class Promise:
 def read_parts(promises: Iterable[Promise]) -> Iterator[NDArray[Any]]:
     """Yield the rows of parts in order, in blocks, checking each part against its promise.
 
-    Threads read and check ahead of the caller. A digest is known to be right only when a part's
-    last block comes: whoever writes rows elsewhere must throw that away when this raises.
+    A block is overwritten once the next one is asked for: fresh memory for each would cost more
+    than reading it. Threads read and check ahead of the caller. A digest is known to be right
+    only when a part's last block comes: whoever writes rows elsewhere must throw that away when
+    this raises.
 
     Raises:
         PartError: a part is missing or damaged, or is not the one that was committed.
     """
     with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="parts") as pool:
-        waiting: deque[tuple[_StoredArray, Callable[[], _Block]]] = deque()
-        for promise in promises:
-            array = _StoredArray(promise)
-            for start in range(0, promise.num_rows, array.step):
-                if array.block_bytes < SMALL_BYTES:
-                    waiting.append((array, partial(array.block, start)))
-                else:
-                    waiting.append((array, pool.submit(array.block, start).result))
-                if len(waiting) * array.block_bytes > AHEAD_BYTES:
-                    first, block = waiting.popleft()
-                    yield first.take(block())
+        waiting: deque[_Waiting] = deque()
+        spare: list[NDArray[np.uint8]] = []
+        for array, start in _blocks(promises):
+            memory = spare.pop() if spare else np.empty(0, np.uint8)
+            if len(memory) < array.stored_bytes:
+                memory = np.empty(array.stored_bytes, np.uint8)
+            read = partial(array.block, start, memory)
+            result: Callable[[], _Block]
+            result = read if array.stored_bytes < SMALL_BYTES else pool.submit(read).result
+            waiting.append((array, result, memory))
+            if len(waiting) * array.stored_bytes > AHEAD_BYTES:
+                first, result, memory = waiting.popleft()
+                yield first.take(result())
+                spare.append(memory)
         while waiting:
-            first, block = waiting.popleft()
-            yield first.take(block())
+            first, result, _ = waiting.popleft()
+            yield first.take(result())
+
+
+def _blocks(promises: Iterable[Promise]) -> Iterator[tuple[_StoredArray, int]]:
+    """Yield the arrays, and the first row of each of their blocks."""
+    for promise in promises:
+        array = _StoredArray(promise)
+        for start in range(0, promise.num_rows, array.step):
+            yield array, start
 
 
 _Block = tuple[NDArray[Any], bytes]
 """Rows, and their digest."""
+_Waiting = tuple["_StoredArray", Callable[[], _Block], NDArray[np.uint8]]
+"""A block that is being read: of which array, its result, and the memory that it is read into."""
 
 
 class _StoredArray:
@@ -196,32 +212,40 @@ class _StoredArray:
         if shape[0] != promise.num_rows:
             raise self._error(f"has {shape[0]} rows, its marker {promise.num_rows}")
         self.step = chunks[0]
-        self.block_bytes = dtype.itemsize * math.prod(chunks)
+        self._block_bytes = dtype.itemsize * math.prod(chunks)
+        self.stored_bytes = self._block_bytes + _CHECKSUM_BYTES
         self._chunks, self._dtype = chunks, dtype
         self._digest = _digest_of(shape[1:], dtype.str)
         self._left = promise.num_rows
         self._check_end()
 
-    def block(self, start: int) -> _Block:
-        """Read the block of rows that begins at row `start`; return it and its digest."""
+    def block(self, start: int, memory: NDArray[np.uint8]) -> _Block:
+        """Read the block of rows that begins at row `start`; return it and its digest.
+
+        Args:
+            memory: (stored_bytes or more,) where it may lie.
+        """
         with _part_error(self._promise):
             if self._zarr is not None:
                 rows = np.asarray(self._zarr[start : start + self.step])
             else:
-                rows = self._plain(start)[: self._promise.num_rows - start]
+                rows = self._plain(start, memory)[: self._promise.num_rows - start]
             return rows, _block_digest(rows)
 
-    def _plain(self, start: int) -> NDArray[Any]:
+    def _plain(self, start: int, memory: NDArray[np.uint8]) -> NDArray[Any]:
         """Read a zarr chunk that is its rows and their CRC32C: a tenth of what zarr takes.
 
         The rows' digest is that of the commit, or this part is damaged, whatever the CRC32C says.
         """
         key = f"c.{start // self.step}" + ".0" * (len(self._chunks) - 1)
         path = self._promise.folder / self._promise.name / key
-        stored = np.fromfile(path, np.uint8)
-        if len(stored) != self.block_bytes + _CHECKSUM_BYTES:
-            raise ValueError(f"{path.name} has {len(stored)} bytes")
-        return stored[: self.block_bytes].view(self._dtype).reshape(self._chunks)
+        with path.open("rb", buffering=0) as file:
+            num_bytes = os.fstat(file.fileno()).st_size
+            if num_bytes != self.stored_bytes:
+                raise ValueError(f"{path.name} has {num_bytes} bytes")
+            if file.readinto(memory[:num_bytes].data) != num_bytes:
+                raise ValueError(f"{path.name} is shorter than it was")
+        return memory[: self._block_bytes].view(self._dtype).reshape(self._chunks)
 
     def take(self, block: _Block) -> NDArray[Any]:
         """Return the rows of the next block; with the last one the digest must be right."""

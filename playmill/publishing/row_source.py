@@ -85,7 +85,7 @@ class PartRows:
             motion[start : start + len(block)] = block
             start += len(block)
         lengths = [len(commit.pts) for commit in self.commits if commit.pts]
-        glances = np.concatenate(list(read_parts(self._promises("glances"))))
+        glances = np.concatenate([pair.copy() for pair in read_parts(self._promises("glances"))])
         starts = np.cumsum([0, *lengths[:-1]])
         join_chunks(motion, starts, first=glances[0::2], last=glances[1::2])
         # A frame that was left out is what the next one was compared with.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from playmill import parts
 from playmill.errors import PartError
 from playmill.parts import ROWS_PER_ZARR_CHUNK, PartWriter, Promise, read_parts
 
@@ -36,7 +37,7 @@ def read(
 ) -> NDArray[np.generic]:
     """Read an array of a part whole."""
     promise = Promise(folder=folder, name=name, num_rows=num_rows, digest=digest)
-    blocks = list(read_parts([promise]))
+    blocks = [block.copy() for block in read_parts([promise])]
     return np.concatenate(blocks) if blocks else np.zeros((0, DIM), np.float16)
 
 
@@ -45,6 +46,26 @@ def test_what_was_written_is_read(tmp_path: Path, num_rows: int) -> None:
     rows = features(num_rows)
     digest = write(tmp_path / "part", rows)
     assert np.array_equal(read(tmp_path / "part", digest, num_rows=num_rows), rows)
+
+
+@pytest.mark.parametrize("small", [0, 1 << 30], ids=["threads", "no threads"])
+def test_a_block_holds_until_the_next_one_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    monkeypatch.setattr(parts, "SMALL_BYTES", small)
+    monkeypatch.setattr(parts, "AHEAD_BYTES", 3 * ROWS * DIM * 2)
+    rows = {tmp_path / str(count): features(count) + count for count in (1000, 3, 700, 2)}
+    promises = [
+        Promise(folder=folder, name="features", num_rows=len(part), digest=write(folder, part))
+        for folder, part in rows.items()
+    ]
+    memory = set()
+    found = []
+    for block in read_parts(promises):
+        memory.add(block.ctypes.data)
+        found.append(block.copy())
+    assert np.array_equal(np.concatenate(found), np.concatenate(list(rows.values())))
+    assert len(memory) < len(found)
 
 
 def test_how_rows_come_in_batches_does_not_matter(tmp_path: Path) -> None:
