@@ -82,8 +82,10 @@ def test_a_worker_that_is_killed_is_started_again(mill: Mill, tmp_path: Path) ->
     with worker(mill, "cpu") as ingesting, worker(mill, "gpu"):
         for _ in range(2):
             mill.wait_for(lambda: descendants(ingesting, "celery"))
-            for process in descendants(ingesting, "celery"):
+            killed = descendants(ingesting, "celery")
+            for process in killed:
                 process.kill()
+            psutil.wait_procs(killed, timeout=30)  # else the next look would find them once more
         mill.wait([mill.submit(recording)])
     log = (mill.folder / "cpu.out").read_text()
     assert "started again at once" in log
