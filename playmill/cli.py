@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 try:
     import typer
 except ImportError:  # the library was installed without its dependencies
-    sys.exit("playmill: the command needs typer and rich: pip install playmill")
+    sys.exit("playmill: the command needs typer and rich: pip install typer rich")
 
 from playmill import __version__
 from playmill.command.options import Wanted, takes_config
